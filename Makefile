@@ -1,0 +1,41 @@
+# `make serve` and `make test` are all a newcomer needs; each sets itself up first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ONNX := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+
+.PHONY: setup serve test lint bench system-packages clean
+
+setup: $(VENV)/.ready
+
+# torch is installed first and alone, so that nothing else can pull another build of it.
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet "$$(sed -n 's/^ *"\(torch==[^"]*\)",/\1/p' pyproject.toml)"
+	$(BIN)/pip install --quiet --editable ".[$(ONNX),dev]"
+	touch $@
+
+serve: $(VENV)/.ready
+	$(BIN)/retouch serve
+
+# The cache and dispatch tests run against a real Redis; fetch it where we may, say so where we may not.
+system-packages:
+	@command -v redis-server >/dev/null 2>&1 || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server >/dev/null; \
+	  fi; }
+	@command -v redis-server >/dev/null 2>&1 || echo "MISSING: redis-server; the tests that need it will fail. Install it and run make test again."
+
+test: $(VENV)/.ready system-packages
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.ready
+	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

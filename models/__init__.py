@@ -1,0 +1,8 @@
+"""The networks of Retouch: pure torch, independent of the service that runs them."""
+
+from models import inpainting as inpainting
+from models import upscaling as upscaling
+from models.manifest import default_model, installed, load
+from models.registry import architectures, create
+
+__all__ = ["architectures", "create", "default_model", "installed", "load"]
