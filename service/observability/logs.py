@@ -31,7 +31,8 @@ class JsonFormatter(logging.Formatter):
 class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = " ".join(f"{key}={value}" for key, value in getattr(record, FIELDS, {}).items())
-        text = f"{self.formatTime(record, '%H:%M:%S')} {record.levelname.lower():7} {record.getMessage()} {fields}"
+        head = f"{self.formatTime(record, '%H:%M:%S')} {record.levelname.lower():7}"
+        text = f"{head} {record.getMessage()} {fields}"
         return text.rstrip() + (f"\n{self.formatException(record.exc_info)}" if record.exc_info else "")
 
 

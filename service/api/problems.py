@@ -1,0 +1,72 @@
+"""Every failure leaves as RFC 9457 problem+json: what happened, what to change, the request's id."""
+
+from __future__ import annotations
+
+import http
+import logging
+import math
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from service.errors import Problem, Unprocessable
+from service.observability.logs import request_id
+
+log = logging.getLogger("retouch.api")
+
+
+def problem_response(
+    status: int, title: str, detail: str, retry_after: float | None = None, **extra: Any
+) -> Response:
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    body |= {"request_id": request_id.get()} | extra
+    headers = {} if retry_after is None else {"Retry-After": str(max(1, math.ceil(retry_after)))}
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+def from_problem(problem: Problem) -> Response:
+    return problem_response(
+        problem.status, problem.title, problem.detail, problem.retry_after, **problem.extra
+    )
+
+
+def invalid_parameters(errors: list[Any]) -> Unprocessable:
+    """Pydantic's findings as one sentence a parameter; the values sent are not echoed."""
+    findings = [
+        {"parameter": ".".join(str(part) for part in error["loc"]) or "request", "problem": error["msg"]}
+        for error in errors
+    ]
+    text = "; ".join(f"{finding['parameter']}: {finding['problem']}" for finding in findings)
+    return Unprocessable(text[:2000], parameters=findings)
+
+
+def install(app: FastAPI) -> None:
+    @app.exception_handler(Problem)
+    async def problem(_: Request, error: Problem) -> Response:
+        return from_problem(error)
+
+    @app.exception_handler(HTTPException)
+    async def http_exception(_: Request, error: HTTPException) -> Response:
+        title = http.HTTPStatus(error.status_code).phrase
+        response = problem_response(error.status_code, title, str(error.detail or title))
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        return from_problem(invalid_parameters(list(error.errors())))
+
+    @app.exception_handler(ValidationError)
+    async def invalid_model(_: Request, error: ValidationError) -> Response:
+        return from_problem(invalid_parameters(list(error.errors())))
+
+    @app.exception_handler(Exception)
+    async def unexpected(_: Request, error: Exception) -> Response:
+        log.error("unexpected failure", exc_info=error)
+        return problem_response(
+            500, "Something went wrong on our side", "The failure was logged under this request id."
+        )

@@ -1,0 +1,93 @@
+"""A request's body and query as pictures and parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from service.api.problems import invalid_parameters
+from service.errors import BadRequest, Cancelled, UnsupportedImage
+from service.jobs.job import Parameters
+
+P = TypeVar("P", bound=Parameters)
+MAX_FIELDS = 16
+
+
+class Parser(MultiPartParser):
+    # Bodies are bounded before they get here, so they never need to spill to a disk that may be full.
+    spool_max_size = 1 << 40
+
+
+@dataclass
+class Upload:
+    files: dict[str, bytes] = field(default_factory=dict)
+    fields: dict[str, str] = field(default_factory=dict)
+
+    def put_field(self, name: str, value: str) -> None:
+        if name in self.fields:
+            raise BadRequest(f"Parameter {name[:100]!r} is given twice.")
+        self.fields[name] = value
+
+    def image(self) -> bytes:
+        if "image" not in self.files:
+            raise BadRequest("There is no picture: send it as the multipart file 'image'.")
+        return self.files["image"]
+
+    def parameters(self, model: type[P]) -> P:
+        from pydantic import ValidationError
+
+        try:
+            return model.model_validate(self.fields)
+        except ValidationError as error:
+            raise invalid_parameters(list(error.errors())) from None
+
+
+async def read_upload(request: Request, files: Iterable[str], raw: bool = False) -> Upload:
+    """The multipart files named in `files` and all parameters; `raw` admits a bare picture as body."""
+    upload = Upload()
+    for name, value in request.query_params.multi_items():
+        upload.put_field(name, value)
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    try:
+        if content_type == "multipart/form-data":
+            await _read_multipart(request, set(files), upload)
+        elif raw and (content_type.startswith("image/") or content_type == "application/octet-stream"):
+            upload.files["image"] = await request.body()
+        else:
+            accepted = "multipart/form-data" + (" or a picture with its image content type" if raw else "")
+            raise UnsupportedImage(f"The body must be {accepted}, not {content_type[:100] or 'untyped'}.")
+    except ClientDisconnect:
+        raise Cancelled("The client left while uploading.") from None
+    for name, content in upload.files.items():
+        if not content:
+            raise BadRequest(f"The file {name!r} is empty.")
+    return upload
+
+
+async def _read_multipart(request: Request, wanted: set[str], upload: Upload) -> None:
+    parser = Parser(
+        request.headers, request.stream(), max_files=len(wanted), max_fields=MAX_FIELDS, max_part_size=4096
+    )
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise BadRequest(f"The multipart body cannot be read: {error.message}") from None
+    except KeyError:
+        raise BadRequest("The multipart content type names no boundary.") from None
+    try:
+        for name, value in form.multi_items():
+            if not isinstance(value, UploadFile):
+                upload.put_field(name, value)
+            elif name not in wanted:
+                raise BadRequest(f"Unknown file {name[:100]!r}; files are: {', '.join(sorted(wanted))}.")
+            elif name in upload.files:
+                raise BadRequest(f"The file {name!r} is given twice.")
+            else:
+                upload.files[name] = await value.read()
+    finally:
+        await form.close()

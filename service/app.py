@@ -1,0 +1,60 @@
+"""The application: wiring only."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from service.api import health, models, pictures, problems
+from service.api.keys import Keys
+from service.api.middleware import BodyDeadline, RequestContext
+from service.api.services import Backend, Services
+from service.cache import make_cache
+from service.observability.metrics import Metrics
+from service.settings import Settings
+
+
+def local_backend(settings: Settings, metrics: Metrics) -> Backend:
+    # Imported late: torch takes a second that a process without an engine need not spend.
+    from service.dispatch.local import LocalDispatcher
+
+    return LocalDispatcher(settings, metrics)
+
+
+def create_app(
+    settings: Settings | None = None,
+    make_backend: Callable[[Settings, Metrics], Backend] = local_backend,
+) -> FastAPI:
+    settings = settings or Settings()
+    metrics = Metrics()
+    dispatcher = make_backend(settings, metrics)
+    services = Services(settings, metrics, dispatcher, make_cache(settings), Keys(settings))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await dispatcher.start()
+        try:
+            yield
+        finally:
+            await dispatcher.stop(settings.drain)
+            await services.cache.close()
+
+    app = FastAPI(
+        title="Retouch",
+        summary="Fill holes in pictures, enlarge them by any factor.",
+        lifespan=lifespan,
+        max_body_size=settings.max_bytes,
+    )
+    app.state.services = services
+    problems.install(app)
+    for module in (pictures, models, health):
+        app.include_router(module.router)
+    app.add_middleware(BodyDeadline, seconds=settings.body_timeout)
+    if settings.cors_origins:
+        origins = [origin.strip() for origin in settings.cors_origins.split(",")]
+        app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
+    app.add_middleware(RequestContext, metrics=metrics)
+    return app
