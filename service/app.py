@@ -10,7 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service.api import health, models, pictures, problems
 from service.api.keys import Keys
-from service.api.middleware import BodyDeadline, RequestContext
+from service.api.middleware import BodyBounds, RequestContext
 from service.api.services import Backend, Services
 from service.cache import make_cache
 from service.observability.metrics import Metrics
@@ -46,13 +46,12 @@ def create_app(
         title="Retouch",
         summary="Fill holes in pictures, enlarge them by any factor.",
         lifespan=lifespan,
-        max_body_size=settings.max_bytes,
     )
     app.state.services = services
     problems.install(app)
     for module in (pictures, models, health):
         app.include_router(module.router)
-    app.add_middleware(BodyDeadline, seconds=settings.body_timeout)
+    app.add_middleware(BodyBounds, max_bytes=settings.max_bytes, seconds=settings.body_timeout)
     if settings.cors_origins:
         origins = [origin.strip() for origin in settings.cors_origins.split(",")]
         app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])

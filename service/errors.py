@@ -33,6 +33,11 @@ class NotFound(Problem):
     title = "There is no such thing"
 
 
+class UploadTooSlow(Problem):
+    status = 408
+    title = "The upload took too long"
+
+
 class TooLarge(Problem):
     """More bytes than the service takes."""
 

@@ -12,6 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import problem_response
+from service.errors import TooLarge, UploadTooSlow
 from service.observability.logs import FIELDS, request_id
 from service.observability.metrics import Metrics
 
@@ -49,6 +50,16 @@ class RequestContext:
 
         try:
             await self.app(scope, receive, send_with_id)
+        except Exception as error:
+            # Caught here and not by the framework's own outermost layer, which lies outside this one and
+            # would answer without the id under which the failure was logged.
+            log.error("unexpected failure", exc_info=error)
+            if status != 499:
+                raise
+            detail = "The failure was logged under this request id."
+            await problem_response(500, "Something went wrong on our side", detail)(
+                scope, receive, send_with_id
+            )
         finally:
             seconds = time.perf_counter() - started
             # The route's template, not the path: a caller must not be able to invent label values.
@@ -59,11 +70,17 @@ class RequestContext:
             request_id.reset(token)
 
 
-class BodyDeadline:
-    """An upload must be complete within `seconds`: a sender that drips bytes must not hold a place."""
+class BodyBounds:
+    """An upload must stay within a number of bytes and be complete within a number of seconds.
 
-    def __init__(self, app: ASGIApp, seconds: float) -> None:
+    The first is checked by the announced length and again while bytes come in; the second because a sender
+    that drips bytes must not hold a place for ever. What is raised inside `receive` reaches the route, and
+    leaves as a problem like any other.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float) -> None:
         self.app = app
+        self.max_bytes = max_bytes
         self.seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,23 +88,29 @@ class BodyDeadline:
             await self.app(scope, receive, send)
             return
         deadline = asyncio.get_running_loop().time() + self.seconds
+        announced = Headers(scope=scope).get("content-length", "")
+        received = 0
         complete = False
 
-        async def receive_in_time() -> Message:
-            nonlocal complete
+        async def bounded() -> Message:
+            nonlocal received, complete
             if complete:
                 return await receive()
-            async with asyncio.timeout_at(deadline):
-                message = await receive()
+            if announced.isdecimal() and int(announced[:20]) > self.max_bytes:
+                raise self.too_large()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                detail = f"The upload was not complete after {self.seconds:g} seconds."
+                raise UploadTooSlow(detail, limit=self.seconds) from None
+            received += len(message.get("body", b""))
+            if received > self.max_bytes:
+                raise self.too_large()
             complete = not message.get("more_body", False)
             return message
 
-        try:
-            await self.app(scope, receive_in_time, send)
-        except TimeoutError:
-            if complete:
-                raise
-            detail = f"The upload was not complete after {self.seconds:g} seconds."
-            response = problem_response(408, "The upload took too long", detail, limit=self.seconds)
-            response.headers["Connection"] = "close"
-            await response(scope, receive, send)
+        await self.app(scope, bounded, send)
+
+    def too_large(self) -> TooLarge:
+        return TooLarge(f"The body may have at most {self.max_bytes} bytes.", limit=self.max_bytes)

@@ -11,6 +11,7 @@ PROBLEMS = {
     400: "malformed request",
     401: "no valid API key",
     404: "no such model",
+    408: "the upload took too long",
     413: "too many bytes",
     415: "not a picture of a format we read",
     422: "not something that can be done; the detail says what to change",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http
-import logging
 import math
 from typing import Any
 
@@ -15,8 +14,6 @@ from starlette.responses import JSONResponse, Response
 
 from service.errors import Problem, Unprocessable
 from service.observability.logs import request_id
-
-log = logging.getLogger("retouch.api")
 
 
 def problem_response(
@@ -63,10 +60,3 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(ValidationError)
     async def invalid_model(_: Request, error: ValidationError) -> Response:
         return from_problem(invalid_parameters(list(error.errors())))
-
-    @app.exception_handler(Exception)
-    async def unexpected(_: Request, error: Exception) -> Response:
-        log.error("unexpected failure", exc_info=error)
-        return problem_response(
-            500, "Something went wrong on our side", "The failure was logged under this request id."
-        )

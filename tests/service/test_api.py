@@ -1,0 +1,265 @@
+"""The HTTP face, by itself: what comes in, what goes out, and how it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.errors import Overloaded
+from service.settings import Settings
+from tests.service.backends import EchoBackend
+
+PICTURE = b"\x89PNG not really"
+
+
+@pytest.fixture
+def backend() -> EchoBackend:
+    return EchoBackend()
+
+
+@pytest.fixture
+def client(backend):
+    with TestClient(create_app(Settings(max_bytes=100_000), lambda *_: backend)) as client:
+        yield client
+
+
+def files(**extra):
+    return {"image": ("a.png", PICTURE, "image/png"), **extra}
+
+
+def assert_problem(response, status):
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert body["status"] == status
+    assert body["title"]
+    assert body["detail"]
+    assert body["request_id"] == response.headers["x-request-id"]
+    return body
+
+
+def test_inpaint_answers_with_the_picture_and_says_how(client, backend):
+    response = client.post("/inpaint", files=files(mask=("m.png", b"mask")), data={"grow": "3"})
+    assert response.status_code == 200
+    assert response.content == PICTURE
+    assert response.headers["x-model"] == "echo"
+    assert response.headers["x-hole"] == "0.2500"
+    assert response.headers["x-cache"] == "miss"
+    assert "decode;dur=1.0" in response.headers["server-timing"]
+    (job,) = backend.jobs
+    assert (job.task, job.mask, job.parameters.grow) == ("inpaint", b"mask", 3)
+
+
+def test_the_second_time_comes_from_the_cache_byte_for_byte(client, backend):
+    first = client.post("/inpaint", files=files())
+    second = client.post("/inpaint", files=files())
+    assert second.headers["x-cache"] == "hit"
+    assert second.content == first.content
+    for header in ("etag", "x-model", "x-hole", "content-type"):
+        assert second.headers[header] == first.headers[header]
+    assert len(backend.jobs) == 1
+
+
+def test_if_none_match_answers_304_without_a_body(client, backend):
+    etag = client.post("/inpaint", files=files()).headers["etag"]
+    response = client.post("/inpaint", files=files(), headers={"If-None-Match": f'"other", {etag}'})
+    assert response.status_code == 304
+    assert response.content == b""
+    assert len(backend.jobs) == 1
+
+
+@pytest.mark.parametrize(
+    "body", [{"files": files()}, {"content": PICTURE, "headers": {"content-type": "image/png"}}]
+)
+def test_upscale_takes_multipart_and_raw_bytes(client, backend, body):
+    response = client.post("/upscale?scale=2.7", **body)
+    assert response.status_code == 200
+    assert backend.jobs[-1].image == PICTURE
+    assert backend.jobs[-1].parameters.scale == 2.7
+    assert "x-hole" not in response.headers
+
+
+@pytest.mark.parametrize(
+    "scale", ["nan", "inf", "-1", "0", "0.99", "8.01", "1e9", "1e400", "", "abc", "0x10", "2,7", "9" * 5000]
+)
+def test_absurd_scales_are_refused_in_words(client, backend, scale):
+    body = assert_problem(client.post("/upscale", params={"scale": scale}, files=files()), 422)
+    assert body["parameters"][0]["parameter"] == "scale"
+    assert not backend.jobs
+
+
+def test_upscale_wants_either_a_scale_or_a_size(client):
+    assert_problem(client.post("/upscale", files=files()), 422)
+    assert_problem(client.post("/upscale?scale=2&width=100", files=files()), 422)
+    assert client.post("/upscale?width=100", files=files()).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ({"files": {"mask": PICTURE}}, 400),
+        ({"files": [("image", PICTURE), ("image", PICTURE)]}, 400),
+        ({"files": files(extra=PICTURE)}, 400),
+        ({"files": {"image": b""}}, 400),
+        ({"files": files(), "params": [("grow", "1"), ("grow", "2")]}, 400),
+        ({"files": files(), "data": {"grow": "1"}, "params": {"grow": "1"}}, 400),
+        ({"files": files(), "params": {"unknown": "1"}}, 422),
+        ({"files": files(), "params": {"grow": "much"}}, 422),
+        ({"files": files(), "params": {"mask_mode": "purple"}}, 422),
+        ({"files": files(), "params": {"model": "../etc/passwd"}}, 404),
+        ({"files": files(), "params": {"model": "x" * 500}}, 422),
+        ({"json": {"image": 1}}, 415),
+        ({"content": PICTURE}, 415),
+        ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400),
+        ({"content": b"x", "headers": {"content-type": "multipart/form-data; boundary=b"}}, 400),
+        ({"files": {"image": b"x" * 200_000}}, 413),
+    ],
+)
+def test_malformed_requests_get_a_problem(client, backend, sent, status):
+    assert_problem(client.post("/inpaint", **sent), status)
+    assert not backend.jobs
+
+
+def test_an_upload_without_a_length_is_cut_off_too(client):
+    def chunks():
+        for _ in range(50):
+            yield b"x" * 10_000
+
+    headers = {"content-type": "image/png"}
+    assert_problem(client.post("/upscale?scale=2", content=chunks(), headers=headers), 413)
+
+
+def test_unknown_routes_and_methods_are_problems_too(client):
+    assert_problem(client.get("/nowhere"), 404)
+    assert_problem(client.get("/inpaint"), 405)
+
+
+def test_a_refusal_says_when_to_come_back(client, backend):
+    backend.failure = Overloaded("There is work for 40 seconds.", retry_after=9.2, limit=30)
+    response = client.post("/inpaint", files=files())
+    assert assert_problem(response, 503)["limit"] == 30
+    assert response.headers["retry-after"] == "10"
+
+
+def test_a_failure_of_ours_shows_no_trace(backend):
+    backend.failure = RuntimeError("secret path")
+    with TestClient(create_app(Settings(), lambda *_: backend)) as client:
+        response = client.post("/inpaint", files=files())
+    assert_problem(response, 500)
+    assert "secret" not in response.text
+
+
+def test_request_ids_are_taken_when_sane_and_made_otherwise(client):
+    assert client.get("/healthz", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"] == "abc-1"
+    assert client.get("/healthz", headers={"X-Request-ID": "a b\t"}).headers["x-request-id"] != "a b\t"
+
+
+def test_health_readiness_and_metrics(client, backend):
+    assert client.get("/healthz").json() == {"status": "alive"}
+    assert client.get("/readyz").status_code == 200
+    backend.is_ready = False
+    assert assert_problem(client.get("/readyz"), 503)["detail"] == "the engine stopped"
+    assert client.get("/healthz").status_code == 200
+    client.post("/inpaint", files=files())
+    client.post("/inpaint", files=files())
+    text = client.get("/metrics").text
+    assert 'retouch_cache_total{result="hit"} 1.0' in text
+    assert 'retouch_request_seconds_count{route="/inpaint",status="200"} 2.0' in text
+
+
+def test_models_are_listed(client):
+    assert client.get("/models").json()["models"][0]["name"] == "echo"
+
+
+def test_loading_needs_the_admin_key(backend):
+    with TestClient(create_app(Settings(), lambda *_: backend)) as client:
+        assert_problem(client.post("/models/echo/load"), 404)
+    with TestClient(create_app(Settings(admin_key="boss"), lambda *_: backend)) as client:
+        assert_problem(client.post("/models/echo/load"), 401)
+        headers = {"X-API-Key": "boss"}
+        assert client.post("/models/echo/load", headers=headers).status_code == 204
+        assert client.post("/models/echo/unload", headers=headers).status_code == 204
+
+
+def test_api_keys(backend):
+    with TestClient(create_app(Settings(api_keys="one, two"), lambda *_: backend)) as client:
+        assert_problem(client.post("/inpaint", files=files()), 401)
+        assert_problem(client.post("/inpaint", files=files(), headers={"X-API-Key": "three"}), 401)
+        for headers in ({"X-API-Key": "two"}, {"Authorization": "Bearer one"}):
+            assert client.post("/inpaint", files=files(), headers=headers).status_code == 200
+        assert client.get("/healthz").status_code == 200
+
+
+def async_client(app) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+
+
+def test_equal_requests_in_flight_compute_once(backend):
+    async def scenario():
+        async with async_client(create_app(Settings(), lambda *_: backend)) as client:
+            backend.open.clear()
+            tasks = [asyncio.create_task(client.post("/inpaint", files=files())) for _ in range(5)]
+            while not backend.jobs:
+                await asyncio.sleep(0)
+            for _ in range(200):  # let the other four reach the flight
+                await asyncio.sleep(0)
+            backend.open.set()
+            return await asyncio.gather(*tasks)
+
+    responses = asyncio.run(scenario())
+    assert len(backend.jobs) == 1
+    assert {response.content for response in responses} == {PICTURE}
+    assert sorted(response.headers["x-cache"] for response in responses) == ["miss"] + ["shared"] * 4
+
+
+def test_a_key_has_a_limit_of_requests_in_flight(backend):
+    async def scenario():
+        app = create_app(Settings(api_keys="one", key_concurrency=1), lambda *_: backend)
+        async with async_client(app) as client:
+            headers = {"X-API-Key": "one"}
+            backend.open.clear()
+            first = asyncio.create_task(client.post("/inpaint", files=files(), headers=headers))
+            while not backend.jobs:
+                await asyncio.sleep(0)
+            second = await client.post("/inpaint", files=files(), headers=headers)
+            backend.open.set()
+            return await first, second
+
+    first, second = asyncio.run(scenario())
+    assert first.status_code == 200
+    assert_problem(second, 429)
+    assert second.headers["retry-after"] == "1"
+
+
+def test_the_documentation_names_every_parameter(client):
+    document = client.get("/openapi.json").json()
+    body = document["paths"]["/inpaint"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert {"image", "mask", "sketch", "mask_mode", "grow", "feather", "format", "quality"} <= set(
+        body["properties"]
+    )
+    assert json.dumps(document)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    body=st.binary(max_size=300),
+    content_type=st.sampled_from(
+        ["multipart/form-data; boundary=b", "multipart/form-data; boundary=", "image/png", "text/plain", ""]
+    ),
+    route=st.sampled_from(["/inpaint", "/upscale", "/upscale?scale=2", "/models/%00/load"]),
+    framed=st.booleans(),
+)
+def test_no_bytes_make_it_fail(client, body, content_type, route, framed):
+    if framed:
+        body = b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\n' + body + b"\r\n--b--\r\n"
+    response = client.post(route, content=body, headers={"content-type": content_type})
+    if response.status_code != 200:
+        assert_problem(response, response.status_code)
+    assert response.status_code < 500
