@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from service.api import health, models, pictures, problems
+from service.api import health, models, page, pictures, problems
 from service.api.keys import Keys
 from service.api.middleware import BodyBounds, RequestContext
 from service.api.services import Backend, Services
@@ -51,6 +51,7 @@ def create_app(
     problems.install(app)
     for module in (pictures, models, health):
         app.include_router(module.router)
+    page.install(app)
     app.add_middleware(BodyBounds, max_bytes=settings.max_bytes, seconds=settings.body_timeout)
     if settings.cors_origins:
         origins = [origin.strip() for origin in settings.cors_origins.split(",")]

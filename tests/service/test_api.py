@@ -174,6 +174,15 @@ def test_health_readiness_and_metrics(client, backend):
     assert 'retouch_request_seconds_count{route="/inpaint",status="200"} 2.0' in text
 
 
+def test_the_page_and_its_parts_are_served(client):
+    page = client.get("/")
+    assert page.headers["content-type"].startswith("text/html")
+    for part in ("web/retouch.css", "web/retouch.js"):
+        assert part in page.text
+        assert client.get("/" + part).status_code == 200
+    assert_problem(client.get("/web/../cli.py"), 404)
+
+
 def test_models_are_listed(client):
     assert client.get("/models").json()["models"][0]["name"] == "echo"
 

@@ -1,0 +1,271 @@
+"""`retouch`: serve, or use the same engine on files, without HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from service.errors import Problem
+from service.jobs.job import InpaintParameters, Job, Parameters, UpscaleParameters
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.jobs.runner import Runner
+
+NO_DEADLINE = float("inf")
+
+
+class UsageError(Exception):
+    """Something on the command line that the caller can change."""
+
+
+def add_parameters(parser: argparse.ArgumentParser, model: type[Parameters]) -> None:
+    """One option a parameter, so that the command line and HTTP cannot drift apart."""
+    for name, field in model.model_fields.items():
+        option = "--" + name.replace("_", "-")
+        if field.annotation is bool:
+            parser.add_argument(option, action="store_const", const=True, help=field.description)
+        else:
+            parser.add_argument(option, help=f"{field.description} Default: {field.default}")
+
+
+def parameters_from(arguments: argparse.Namespace, model: type[Parameters]) -> Any:
+    given = {name: getattr(arguments, name) for name in model.model_fields}
+    return model.model_validate({name: value for name, value in given.items() if value is not None})
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("retouch", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="serve HTTP")
+    serve.add_argument("--host")
+    serve.add_argument("--port", type=int)
+
+    inpaint = commands.add_parser("inpaint", help="fill a hole in one picture")
+    inpaint.add_argument("photo", type=Path)
+    inpaint.add_argument("mask", type=Path, nargs="?", help="left out: the picture's transparency")
+    inpaint.add_argument("--sketch", type=Path)
+    inpaint.add_argument("-o", "--output", type=Path, required=True)
+    add_parameters(inpaint, InpaintParameters)
+
+    upscale = commands.add_parser("upscale", help="enlarge one picture")
+    upscale.add_argument("photo", type=Path)
+    upscale.add_argument("-o", "--output", type=Path, required=True)
+    add_parameters(upscale, UpscaleParameters)
+
+    batch = commands.add_parser("batch", help="work through a folder; what is done already is skipped")
+    tasks = batch.add_subparsers(dest="task", required=True, metavar="TASK")
+    for task, model in (("inpaint", InpaintParameters), ("upscale", UpscaleParameters)):
+        folder = tasks.add_parser(task)
+        folder.add_argument("folder", type=Path)
+        folder.add_argument("-o", "--output", type=Path, required=True)
+        if task == "inpaint":
+            folder.add_argument("--masks", type=Path, help="folder with a mask of the same stem a picture")
+        add_parameters(folder, model)
+
+    commands.add_parser("models", help="list what is installed")
+
+    train = commands.add_parser("train", help="train a network as a config says")
+    train.add_argument("config", type=Path)
+    train.add_argument("--data", type=Path, required=True, help="folder of photographs")
+    train.add_argument("--minutes", type=float)
+    train.add_argument("--output", type=Path, help="default: runs/ and the config's name")
+    train.add_argument("--fresh", action="store_true", help="start over instead of resuming")
+    return parser
+
+
+def serve(arguments: argparse.Namespace, settings: Settings) -> int:
+    import uvicorn
+
+    from service.app import create_app
+    from service.observability import logs
+
+    logs.configure(settings.log_level, settings.log_format)
+    changes = {name: getattr(arguments, name) for name in ("host", "port")}
+    settings = settings.model_copy(
+        update={name: value for name, value in changes.items() if value is not None}
+    )
+    app = create_app(settings)
+    backend = app.state.services.dispatcher
+    names = ", ".join(row["name"] for row in backend.models())
+    print(
+        f"Retouch on http://{settings.host}:{settings.port} ({backend.device}); models: {names}", flush=True
+    )
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        http="httptools",
+        # Longer than the usual proxy's idle time, so that it is never us who closes first.
+        timeout_keep_alive=65,
+        # The dispatcher drains within `drain`; what is left after that has been answered with a problem.
+        timeout_graceful_shutdown=int(settings.drain) + 5,
+    )
+    return 0
+
+
+def job_for(
+    task: str, photo: Path, parameters: Any, model: str, mask: Path | None = None, sketch: Path | None = None
+) -> Job:
+    def read(path: Path | None) -> bytes | None:
+        return path.read_bytes() if path else None
+
+    return Job(
+        task="inpaint" if task == "inpaint" else "upscale",
+        model=model,
+        image=photo.read_bytes(),
+        mask=read(mask),
+        sketch=read(sketch),
+        parameters=parameters,
+        deadline=NO_DEADLINE,
+        request_id=photo.name,
+    )
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """All of it or nothing: a batch that is stopped must not leave half a picture that looks done."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)
+
+
+def make_runner(settings: Settings) -> Runner:
+    from service.jobs.runner import Runner
+    from service.observability.metrics import Metrics
+
+    return Runner(settings, Metrics())
+
+
+def one(arguments: argparse.Namespace, settings: Settings, model_type: type[Parameters]) -> int:
+    parameters = parameters_from(arguments, model_type)
+    runner = make_runner(settings)
+    try:
+        model, _ = runner.resolve(arguments.command, parameters.model)
+        mask, sketch = getattr(arguments, "mask", None), getattr(arguments, "sketch", None)
+        result = runner.run(job_for(arguments.command, arguments.photo, parameters, model, mask, sketch))
+    finally:
+        runner.close()
+    write_whole(arguments.output, result.content)
+    print(f"{arguments.output}: {result.width}x{result.height}, {result.model}")
+    return 0
+
+
+def matching_mask(masks: Path | None, photo: Path) -> Path | None:
+    if masks is None:
+        return None
+    found = sorted(masks.glob(f"{photo.stem}.*"))
+    if not found:
+        raise UsageError(f"no mask named {photo.stem}.* in {masks}")
+    return found[0]
+
+
+def batch(arguments: argparse.Namespace, settings: Settings) -> int:
+    inpainting = arguments.task == "inpaint"
+    parameters = parameters_from(arguments, InpaintParameters if inpainting else UpscaleParameters)
+    photos = sorted(path for path in arguments.folder.iterdir() if path.is_file() and path.name[0] != ".")
+    suffix = "." + parameters.format
+    runner = make_runner(settings)
+    failures: list[str] = []
+    done = skipped = 0
+    started = time.monotonic()
+    try:
+        model, _ = runner.resolve(arguments.task, parameters.model)
+        for number, photo in enumerate(photos, 1):
+            output = arguments.output / (photo.stem + suffix)
+            if output.exists():
+                skipped += 1
+            else:
+                try:
+                    mask = matching_mask(arguments.masks, photo) if inpainting else None
+                    write_whole(
+                        output, runner.run(job_for(arguments.task, photo, parameters, model, mask)).content
+                    )
+                    done += 1
+                except (Problem, UsageError, OSError) as error:
+                    failures.append(f"{photo.name}: {error}")
+            show_progress(number, len(photos), started)
+    finally:
+        runner.close()
+    print(f"{done} done, {skipped} were there already, {len(failures)} failed")
+    for failure in failures:
+        print(f"  {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def show_progress(number: int, total: int, started: float) -> None:
+    if not sys.stderr.isatty():
+        return
+    filled = 30 * number // total
+    left = (time.monotonic() - started) / number * (total - number)
+    end = "\n" if number == total else ""
+    print(f"\r[{'#' * filled:30}] {number}/{total}, {left:.0f} s left ", end=end, file=sys.stderr, flush=True)
+
+
+def models(settings: Settings) -> int:
+    from models import default_model, installed
+
+    defaults = {default_model("inpaint", "cpu"), default_model("upscale", "cpu")}
+    for entry in installed().values():
+        mark = "*" if entry.name in defaults else " "
+        origin = f"{entry.architecture:16} {entry.digest[:12]} {entry.licence}"
+        print(f"{mark} {entry.name:20} {entry.task:8} {origin}")
+    print("* answers on a CPU when no model is named")
+    return 0
+
+
+def train(arguments: argparse.Namespace) -> int:
+    from models.training import train as run
+
+    output = arguments.output or Path("runs") / arguments.config.stem
+    run(
+        arguments.config,
+        arguments.data,
+        minutes=arguments.minutes,
+        out_dir=output,
+        resume=not arguments.fresh,
+    )
+    return 0
+
+
+def dispatch(arguments: argparse.Namespace) -> int:
+    if arguments.command == "train":
+        return train(arguments)
+    settings = Settings()
+    if settings.weights_dir:
+        os.environ["RETOUCH_WEIGHTS_DIR"] = str(settings.weights_dir)
+    if arguments.command == "serve":
+        return serve(arguments, settings)
+    if arguments.command == "models":
+        return models(settings)
+    if arguments.command == "batch":
+        return batch(arguments, settings)
+    return one(
+        arguments, settings, InpaintParameters if arguments.command == "inpaint" else UpscaleParameters
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    try:
+        return dispatch(build_parser().parse_args(argv))
+    except Problem as problem:
+        print(f"retouch: {problem.title}: {problem.detail}", file=sys.stderr)
+    except ValidationError as error:
+        for finding in error.errors():
+            print(f"retouch: {'.'.join(map(str, finding['loc']))}: {finding['msg']}", file=sys.stderr)
+    except (OSError, UsageError) as error:
+        print(f"retouch: {error}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
