@@ -82,9 +82,10 @@ def installed() -> dict[str, ModelEntry]:
     return {entry.name: entry for folder in weights_folders() for entry in read_manifest(folder)}
 
 
-def default_model(task: registry.Task, device: str) -> str:
-    """The model that answers when the caller names none."""
-    candidates = [entry for entry in installed().values() if entry.task == task]
+def default_model(task: registry.Task, device: str, models: dict[str, ModelEntry] | None = None) -> str:
+    """The model (of `models`, or of all installed ones) that answers when the caller names none."""
+    entries = installed() if models is None else models
+    candidates = [entry for entry in entries.values() if entry.task == task]
     for entry in reversed(candidates):
         if device in entry.default_on:
             return entry.name

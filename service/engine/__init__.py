@@ -1,0 +1,1 @@
+"""Pixels in, pixels out: windows gathered into batches for the networks that live on the device."""

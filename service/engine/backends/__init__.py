@@ -1,0 +1,45 @@
+"""What runs a network, behind one protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from models.manifest import ModelEntry
+from service.engine.windows import Pixels, Window
+from service.settings import Settings
+
+
+class Resident(Protocol):
+    """A model on the device."""
+
+    @property
+    def bytes(self) -> int:
+        """Device memory that it holds, measured."""
+
+    def run(self, windows: Sequence[Window]) -> list[Pixels]:
+        """Every window's answer, in the window's own dtype; the windows have one shape."""
+
+
+class Backend(Protocol):
+    @property
+    def device(self) -> str:
+        """`cpu`, `cuda` or `cuda:N`."""
+
+    @property
+    def memory(self) -> int:
+        """The device's memory in bytes."""
+
+    def load(self, entry: ModelEntry) -> Resident: ...
+
+    def room(self, resident: Resident, window: Window, most: int) -> int:
+        """How many such windows fit together, up to `most`; measured where memory can be measured."""
+
+    def release(self) -> None:
+        """Return freed memory to the device."""
+
+
+def make_backend(settings: Settings) -> Backend:
+    from service.engine.backends.torch_backend import TorchBackend
+
+    return TorchBackend(settings)

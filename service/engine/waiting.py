@@ -1,0 +1,144 @@
+"""Windows waiting for the device: grouped by what may share a batch, fair between jobs."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from service.engine.windows import Pixels, Window
+from service.errors import Cancelled, DeadlineExceeded, Problem
+from service.jobs.job import Job
+
+# A group served less recently than this goes first, however large the others are.
+PATIENCE = 0.25
+
+
+@dataclass(frozen=True)
+class Computed:
+    outputs: list[Pixels]
+    queue: float  # seconds until the first window started
+    compute: float  # seconds from then to the end of the last
+
+
+@dataclass(eq=False)
+class Ticket:
+    """The windows of one job that were asked for together, and the one answer that they will get."""
+
+    job: Job
+    model: str
+    windows: Sequence[Window]
+    future: Future[Computed] = field(default_factory=Future)
+    submitted: float = field(default_factory=time.monotonic)
+    started: float | None = None
+
+    def __post_init__(self) -> None:
+        # A waiter that leaves must not cancel the future under the engine's hands; the job says it is gone.
+        self.future.set_running_or_notify_cancel()
+        self.served = self.submitted
+        self._outputs: dict[int, Pixels] = {}
+
+    def obstacle(self) -> tuple[str, Problem] | None:
+        """Why computing for this job would be wasted: a reason for the metrics and the answer."""
+        if self.job.cancelled.is_set():
+            return "cancelled", Cancelled("The client left before the answer was ready.")
+        if self.job.expired():
+            return "deadline", DeadlineExceeded(
+                "The deadline passed while the request waited for the device."
+            )
+        return None
+
+    def start(self, now: float) -> None:
+        self.served = now
+        if self.started is None:
+            self.started = now
+
+    def answer(self, index: int, output: Pixels) -> None:
+        self._outputs[index] = output
+        if len(self._outputs) == len(self.windows) and not self.future.done():
+            now = time.monotonic()
+            started = self.started or now
+            outputs = [self._outputs[i] for i in range(len(self.windows))]
+            with suppress(InvalidStateError):  # failed by another thread in between
+                self.future.set_result(Computed(outputs, started - self.submitted, now - started))
+
+    def fail(self, problem: Problem) -> None:
+        with suppress(InvalidStateError):  # only the first answer counts
+            self.future.set_exception(problem)
+
+
+@dataclass(frozen=True)
+class Slot:
+    ticket: Ticket
+    index: int
+
+    @property
+    def window(self) -> Window:
+        return self.ticket.windows[self.index]
+
+
+Group = OrderedDict[Ticket, deque[int]]
+
+
+class Waiting:
+    """Not thread-safe: the engine holds its lock round every call."""
+
+    def __init__(self) -> None:
+        self._groups: dict[tuple[str, Hashable], Group] = {}
+
+    def __len__(self) -> int:
+        return sum(len(indices) for group in self._groups.values() for indices in group.values())
+
+    def add(self, ticket: Ticket) -> None:
+        for index, window in enumerate(ticket.windows):
+            group = self._groups.setdefault((ticket.model, window.shape), OrderedDict())
+            group.setdefault(ticket, deque()).append(index)
+
+    def weights(self) -> Iterator[tuple[str, float]]:
+        """(model, weight) of every window that waits."""
+        for (model, _), group in self._groups.items():
+            for ticket, indices in group.items():
+                yield model, sum(ticket.windows[index].weight for index in indices)
+
+    def remove(self, unwanted: Callable[[Ticket], bool]) -> list[Slot]:
+        removed = []
+        for key, group in list(self._groups.items()):
+            for ticket in [ticket for ticket in group if unwanted(ticket)]:
+                removed += [Slot(ticket, index) for index in group.pop(ticket)]
+            if not group:
+                del self._groups[key]
+        return removed
+
+    def take(self, limit: Callable[[str], int]) -> list[Slot]:
+        """The next batch: of the largest group, unless another has been waiting for too long.
+
+        The jobs of a group take turns, so that a picture of a thousand tiles does not hold up a small one.
+        """
+        if not self._groups:
+            return []
+        key = self._choose(limit)
+        group = self._groups[key]
+        batch: list[Slot] = []
+        while group and len(batch) < limit(key[0]):
+            ticket, indices = group.popitem(last=False)
+            batch.append(Slot(ticket, indices.popleft()))
+            if indices:
+                group[ticket] = indices
+        if not group:
+            del self._groups[key]
+        return batch
+
+    def _choose(self, limit: Callable[[str], int]) -> tuple[str, Hashable]:
+        def since(key: tuple[str, Hashable]) -> float:
+            return min(ticket.served for ticket in self._groups[key])
+
+        def size(key: tuple[str, Hashable]) -> int:
+            return min(limit(key[0]), sum(map(len, self._groups[key].values())))
+
+        oldest = min(self._groups, key=since)
+        if time.monotonic() - since(oldest) > PATIENCE:
+            return oldest
+        return max(self._groups, key=lambda key: (size(key), -since(key)))
