@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from models.manifest import SHIPPED, ModelEntry, WeightsError, default_model, re
 from service.errors import NotFound, Unavailable
 from service.jobs.job import Task
 from service.settings import Settings
+
+log = logging.getLogger("retouch.engine")
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,13 @@ class Catalogue:
     def __init__(self, settings: Settings, device: str) -> None:
         folders = [SHIPPED, *([settings.weights_dir] if settings.weights_dir else [])]
         try:
-            self.entries = {entry.name: entry for folder in folders for entry in read_manifest(folder)}
+            listed = {entry.name: entry for folder in folders for entry in read_manifest(folder)}
         except (WeightsError, ValueError, TypeError) as error:
             raise WeightsError(f"cannot read the models' manifest: {error}") from error
+        known = registry.architectures()
+        self.entries = {name: entry for name, entry in listed.items() if entry.architecture in known}
+        for name in listed.keys() - self.entries.keys():
+            log.error("model %s is left out: no architecture %r", name, listed[name].architecture)
         self._device = device
         self._facts: dict[str, Facts] = {}
         self._lock = threading.Lock()
