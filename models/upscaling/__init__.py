@@ -1,0 +1,3 @@
+"""Networks that enlarge by any factor; importing one enters it into the registry."""
+
+from models.upscaling import meta_sr_small as meta_sr_small

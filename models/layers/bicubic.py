@@ -1,0 +1,37 @@
+"""Bicubic enlargement of tensors at any factor, of any region, from any tile."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from models.layers.placement import Axis
+
+
+def cubic(x: Tensor) -> Tensor:
+    """Keys' kernel, a = -0.5."""
+    x = x.abs()
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x <= 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+
+
+def matrix(axis: Axis, origin: int, length: int, device: torch.device) -> Tensor:
+    """(count, length): each enlarged pixel's weights over a tile that begins at small pixel `origin`.
+
+    Pixel centres are aligned, as in the standard resize. A tap outside the tile takes its border pixel: at a
+    picture's border that is the standard rule, elsewhere tiles overlap by more than a tap.
+    """
+    pixels = torch.arange(axis.start, axis.start + axis.count, dtype=torch.float64, device=device)
+    centre = (pixels + 0.5) * (axis.step / axis.period) - 0.5 - origin
+    first = centre.floor() - 1
+    taps = first[:, None] + torch.arange(4, device=device)
+    weight = cubic(centre[:, None] - taps)
+    answer = torch.zeros(axis.count, length, dtype=torch.float64, device=device)
+    return answer.scatter_add_(1, taps.long().clamp(0, length - 1), weight).float()
+
+
+def enlarge(image: Tensor, rows: Axis, columns: Axis, origin: tuple[int, int]) -> Tensor:
+    vertical = matrix(rows, origin[0], image.shape[-2], image.device).to(image.dtype)
+    horizontal = matrix(columns, origin[1], image.shape[-1], image.device).to(image.dtype)
+    return vertical @ image @ horizontal.t()

@@ -1,0 +1,151 @@
+"""Meta-Upscale (Hu et al., CVPR 2019): a small network predicts the filter of every enlarged pixel.
+
+The enlarged pixel (i, j) is the 3x3 window of features at (floor(i / r), floor(j / r)) times weights
+predicted from v = (row offset, column offset, 1 / r). Written out, that is 27 C numbers a pixel. Three equal
+forms avoid them:
+
+- `phases`: for r = p/q the weights repeat every p pixels. Predict them once for each pair of a row and a
+  column phase, then run one strided convolution for each position of the features within the period q.
+- `factored`: the prediction's last layer is linear in the hidden values h(v), so the pixel is
+  sum_k h_k(v) (A_k * F): fixed convolutions, mixed by h. Works at any factor; row tiles bound its memory.
+- `direct`: the formula itself, in chunks; cheapest where only a few pixels are wanted.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.layers.placement import Axis
+
+# Multiply-adds that cost as much time as one convolution call's overhead; decides when phases are too many.
+CALL_COST = 200_000
+TRAINING_CALLS = 4  # most strided convolutions that are still cheap to differentiate
+CHUNK = 8192  # pixels whose weights `direct` holds at once
+TILE_VALUES = 1 << 22  # values of mixed maps that `factored` holds at once
+
+
+class MetaUpscale(nn.Module):
+    def __init__(self, channels: int, hidden: int = 256, colours: int = 3) -> None:
+        super().__init__()
+        self.channels, self.hidden, self.colours = channels, hidden, colours
+        self.enter = nn.Linear(3, hidden)
+        self.leave = nn.Linear(hidden, channels * 9 * colours)
+
+    def forward(
+        self, features: Tensor, rows: Axis, columns: Axis, origin: tuple[int, int], inverse: float
+    ) -> Tensor:
+        """The pixels rows x columns of the enlarged picture; `features` begin at its small pixel `origin`."""
+        form = self.cheapest(features, rows, columns)
+        render = {"phases": self.phases, "factored": self.factored, "direct": self.direct}[form]
+        return render(features, rows, columns, origin, inverse)
+
+    def cheapest(self, features: Tensor, rows: Axis, columns: Axis) -> str:
+        """The form with the fewest multiply-adds, calls included."""
+        small, large = features.shape[-2] * features.shape[-1], rows.count * columns.count
+        window = self.channels * 9 * self.colours
+        pairs = min(rows.period, rows.count) * min(columns.period, columns.count)
+        calls = min(rows.step, rows.count) * min(columns.step, columns.count)
+        cost = {
+            "phases": pairs * self.hidden * window + large * window + calls * CALL_COST,
+            "factored": (self.hidden + 1) * (small * window + large * self.colours),
+            "direct": large * (self.hidden + 1) * window,
+        }
+        if torch.is_grad_enabled() and calls > TRAINING_CALLS:
+            del cost["phases"]  # the gradient of each call is as large as all features
+        return min(cost, key=lambda form: cost[form])
+
+    def hidden_values(self, rows: Tensor, columns: Tensor, inverse: float) -> Tensor:
+        """h(v) for every pair of a row offset and a column offset: (rows, columns, hidden)."""
+        weight = self.enter.weight
+        vertical = rows[:, None] * weight[:, 0]
+        horizontal = columns[:, None] * weight[:, 1] + (inverse * weight[:, 2] + self.enter.bias)
+        return F.relu(vertical[:, None] + horizontal[None])
+
+    def filters(self, predicted: Tensor) -> Tensor:
+        """Predicted vectors (n, 27 C) as convolution weights (n * colours, C, 3, 3)."""
+        shaped = predicted.view(-1, self.channels, 3, 3, self.colours)
+        return shaped.permute(0, 4, 1, 2, 3).reshape(-1, self.channels, 3, 3)
+
+    def phases(
+        self, features: Tensor, rows: Axis, columns: Axis, origin: tuple[int, int], inverse: float
+    ) -> Tensor:
+        batch, device = features.shape[0], features.device
+        padded = F.pad(features, (1, 1, 1, 1))
+        answer = features.new_zeros(batch, self.colours, rows.count, columns.count)
+        row_groups, column_groups = groups(rows), groups(columns)
+        for first_row, row_starts in row_groups.items():
+            for first_column, column_starts in column_groups.items():
+                down = torch.tensor([rows.offset(start) for start in row_starts], device=device)
+                across = torch.tensor([columns.offset(start) for start in column_starts], device=device)
+                predicted = self.leave(self.hidden_values(down, across, inverse).flatten(0, 1))
+                top, left = first_row - origin[0], first_column - origin[1]
+                kernel = self.filters(predicted.to(padded.dtype))
+                grid = F.conv2d(padded[:, :, top:, left:], kernel, stride=(rows.step, columns.step))
+                grid = grid.view(batch, len(row_starts), len(column_starts), self.colours, *grid.shape[-2:])
+                for a, row in enumerate(row_starts):
+                    for b, column in enumerate(column_starts):
+                        target = answer[
+                            :, :, row - rows.start :: rows.period, column - columns.start :: columns.period
+                        ]
+                        target.copy_(grid[:, a, b, :, : target.shape[-2], : target.shape[-1]])
+        return answer
+
+    def factored(
+        self, features: Tensor, rows: Axis, columns: Axis, origin: tuple[int, int], inverse: float
+    ) -> Tensor:
+        device = features.device
+        kernel = self.filters(torch.cat([self.leave.weight.t(), self.leave.bias[None]]))
+        row_offsets = torch.tensor(rows.offsets(), device=device)
+        column_offsets = torch.tensor(columns.offsets(), device=device)
+        sources = [source - origin[0] for source in rows.sources()]
+        across = torch.tensor(columns.sources(), device=device) - origin[1]
+        padded = F.pad(features, (1, 1, 1, 1))
+        values = (self.hidden + 1) * self.colours
+        tile = max(1, TILE_VALUES // (values * columns.count * features.shape[0]))
+        strips = []
+        for start in range(0, rows.count, tile):
+            stop = min(rows.count, start + tile)
+            top, bottom = sources[start], sources[stop - 1] + 1
+            maps = F.conv2d(padded[:, :, top : bottom + 2], kernel.to(padded.dtype))
+            down = torch.tensor(sources[start:stop], device=device) - top
+            read = maps.index_select(3, across).index_select(2, down)
+            read = read.view(read.shape[0], self.hidden + 1, self.colours, *read.shape[-2:])
+            mix = self.hidden_values(row_offsets[start:stop], column_offsets, inverse)
+            mix = torch.cat([mix, torch.ones_like(mix[..., :1])], -1).permute(2, 0, 1).to(read.dtype)
+            strips.append((read * mix[:, None]).sum(1))
+        return torch.cat(strips, 2)
+
+    def direct(
+        self, features: Tensor, rows: Axis, columns: Axis, origin: tuple[int, int], inverse: float
+    ) -> Tensor:
+        device = features.device
+        width = features.shape[-1]
+        down = torch.tensor(rows.sources(), device=device) - origin[0]
+        across = torch.tensor(columns.sources(), device=device) - origin[1]
+        position = (down[:, None] * width + across).flatten()
+        hidden = self.hidden_values(
+            torch.tensor(rows.offsets(), device=device),
+            torch.tensor(columns.offsets(), device=device),
+            inverse,
+        ).flatten(0, 1)
+        windows = F.unfold(features, 3, padding=1)
+        pixels = []
+        for start in range(0, len(position), CHUNK):
+            weight = self.leave(hidden[start : start + CHUNK]).view(-1, self.channels * 9, self.colours)
+            window = windows.index_select(2, position[start : start + CHUNK])
+            pixels.append(torch.einsum("bcn,nck->bkn", window, weight.to(window.dtype)))
+        return torch.cat(pixels, 2).view(-1, self.colours, rows.count, columns.count)
+
+
+def groups(axis: Axis) -> dict[int, list[int]]:
+    """First pixel of each phase on `axis`, gathered by the small pixel that it reads.
+
+    Phases whose first pixels read the same small pixel read the same ones all along, one period apart, so one
+    strided convolution serves them all.
+    """
+    found: dict[int, list[int]] = {}
+    for start in range(axis.start, axis.start + min(axis.period, axis.count)):
+        found.setdefault(axis.source(start), []).append(start)
+    return found

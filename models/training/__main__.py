@@ -1,0 +1,15 @@
+"""`python -m models.training CONFIG --data DIR`: training where nothing of the service is installed."""
+
+import argparse
+from pathlib import Path
+
+from models.training import train
+
+parser = argparse.ArgumentParser("models.training")
+parser.add_argument("config", type=Path)
+parser.add_argument("--data", type=Path, required=True, help="folder of photographs")
+parser.add_argument("--minutes", type=float, help="overrides the config's budget")
+parser.add_argument("--out", type=Path, help="default: runs/ and the config's name")
+parser.add_argument("--fresh", action="store_true", help="start over instead of resuming")
+arguments = parser.parse_args()
+print(train(arguments.config, arguments.data, arguments.minutes, arguments.out, not arguments.fresh))

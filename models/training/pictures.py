@@ -1,0 +1,71 @@
+"""A folder of photographs, decoded once into one memory-mapped file that trainers share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+
+
+class Pictures:
+    """Read-only uint8 pictures of different sizes, by number."""
+
+    def __init__(self, folder: Path, cache: Path, longest: int = 1024) -> None:
+        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+        if not files:
+            raise ValueError(f"no pictures in {folder}")
+        self.names = [path.name for path in files]
+        listing = json.dumps([[path.name, path.stat().st_size] for path in files] + [longest])
+        key = hashlib.sha256(listing.encode()).hexdigest()[:16]
+        self._data = cache / f"{key}.u8"
+        index = cache / f"{key}.json"
+        if not index.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            self._decode(files, index, longest)
+        self.shapes: list[tuple[int, int]] = [tuple(shape) for shape in json.loads(index.read_text())]
+        self._starts = np.cumsum([0, *(height * width * 3 for height, width in self.shapes)])
+        self._pixels: npt.NDArray[np.uint8] = np.memmap(self._data, np.uint8, "r")
+
+    def _decode(self, files: list[Path], index: Path, longest: int) -> None:
+        shapes = []
+        partial = self._data.with_suffix(".partial")
+        with partial.open("wb") as out:
+            for path in files:
+                picture = Image.open(path).convert("RGB")
+                picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+                shapes.append((picture.height, picture.width))
+                out.write(np.asarray(picture).tobytes())
+        os.replace(partial, self._data)
+        index.write_text(json.dumps(shapes))  # last: it says that the data are complete
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, number: int) -> npt.NDArray[np.uint8]:
+        height, width = self.shapes[number]
+        start = self._starts[number]
+        return self._pixels[start : start + height * width * 3].reshape(height, width, 3)
+
+    def crop(self, rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.uint8]:
+        """A random crop, flipped and turned at random, from a picture that is large enough."""
+        while True:
+            picture = self[int(rng.integers(len(self)))]
+            if picture.shape[0] >= height and picture.shape[1] >= width:
+                break
+        top = int(rng.integers(picture.shape[0] - height + 1))
+        left = int(rng.integers(picture.shape[1] - width + 1))
+        crop = picture[top : top + height, left : left + width]
+        if rng.random() < 0.5:
+            crop = crop[:, ::-1]
+        if rng.random() < 0.5:
+            crop = crop[::-1]
+        if height == width and rng.random() < 0.5:
+            crop = crop.swapaxes(0, 1)
+        return np.ascontiguousarray(crop)

@@ -1,0 +1,88 @@
+"""The recipe of the upscalers: L1 at a scale drawn for each batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from models import registry
+from models.imresize import imresize
+from models.training.loop import clip
+from models.training.pictures import Pictures
+
+TENTHS = [Fraction(tenth, 10) for tenth in range(11, 41)]
+WHOLE = [Fraction(2), Fraction(3), Fraction(4)]
+
+
+@dataclass(frozen=True)
+class UpscaleConfig:
+    rate: float = 8e-4
+    batch: int = 16
+    patch: int = 40  # small pixels
+    whole: float = 0.5  # share of batches at exactly x2, x3 or x4
+    clip: float = 0.5
+    arguments: dict[str, Any] | None = None
+
+
+Batch = tuple[Fraction, Tensor, Tensor]
+
+
+class UpscaleRecipe:
+    def __init__(
+        self, architecture: str, config: UpscaleConfig, data: Path, cache: Path, device: torch.device
+    ) -> None:
+        self.config, self.device = config, device
+        self.net: nn.Module = registry.create(architecture, **(config.arguments or {}))
+        self.net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.modules = {"net": self.net}
+        self.optimisers: dict[str, torch.optim.Optimizer] = {
+            "net": torch.optim.Adam(self.net.parameters(), lr=config.rate, betas=(0.9, 0.99))
+        }
+        self.pictures = Pictures(data, cache)
+
+    def batch(self, step: int, rng: np.random.Generator) -> Batch:
+        choices = WHOLE if rng.random() < self.config.whole else TENTHS
+        scale = choices[int(rng.integers(len(choices)))]
+        patch = self.config.patch
+        side = int(patch * scale)  # a remainder below one large pixel is cut off, as in the benchmarks
+        large = [self.pictures.crop(rng, side, side) for _ in range(self.config.batch)]
+        small = [imresize(crop, float(1 / scale), (patch, patch)) for crop in large]
+        return scale, as_tensor(small), as_tensor(large)
+
+    def step(self, batch: Batch, step: int) -> dict[str, float]:
+        scale, small, large = batch
+        small = small.to(self.device, memory_format=torch.channels_last).float() / 255
+        truth = large.to(self.device).float() / 255
+        self.net.train()
+        with torch.autocast(self.device.type, torch.bfloat16):
+            features = self.net.features(small)  # type: ignore[operator]
+            side = truth.shape[-1]
+            answer = self.net.render(features, scale, region=(0, 0, side, side))  # type: ignore[operator]
+        loss = F.l1_loss(answer.float(), truth)
+        optimiser = self.optimisers["net"]
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = clip(self.net.parameters(), self.config.clip)
+        optimiser.step()
+        return {"l1": float(loss.detach()) * 255, "gradient": norm}
+
+    def sample(self, net: nn.Module) -> Image.Image:
+        """Bicubic, ours, truth side by side at x3, for one training picture."""
+        truth = self.pictures[0][:288, :288]
+        small = imresize(truth, 1 / 3)
+        with torch.no_grad():
+            answer = net(as_tensor([small]).to(self.device).float() / 255, 3.0)
+        ours = (answer[0].clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).cpu().numpy()
+        return Image.fromarray(np.concatenate([imresize(small, 3), ours, truth], 1))
+
+
+def as_tensor(pictures: list[np.ndarray[Any, np.dtype[np.uint8]]]) -> Tensor:
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)

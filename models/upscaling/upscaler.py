@@ -1,0 +1,49 @@
+"""What every upscaler shares: features once, then any scale, any region, from any tile."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+
+from torch import Tensor, nn
+
+from models.layers.placement import Axis, Scales, both, enlarged
+
+Region = tuple[int, int, int, int]  # top, left, height, width in enlarged pixels of the whole picture
+
+
+class Upscaler(nn.Module):
+    minimum = 1
+    multiple = 1
+    window = 128
+    receptive_field: int  # small pixels beyond a tile's core that its enlargement depends on
+
+    @abstractmethod
+    def features(self, image: Tensor) -> Tensor:
+        """The part that does not depend on the scale."""
+
+    @abstractmethod
+    def decode(
+        self, features: Tensor, rows: Axis, columns: Axis, origin: tuple[int, int], inverse: float
+    ) -> Tensor:
+        """The pixels rows x columns; `inverse` is one over the (geometric mean of the) scale."""
+
+    def render(
+        self,
+        features: Tensor,
+        scale: Scales,
+        *,
+        origin: tuple[int, int] = (0, 0),
+        region: Region | None = None,
+    ) -> Tensor:
+        """The enlarged picture, or its `region`, from features that begin at small pixel `origin`."""
+        vertical, horizontal = both(scale)
+        if region is None:
+            region = (0, 0, enlarged(features.shape[-2], vertical), enlarged(features.shape[-1], horizontal))
+        top, left, height, width = region
+        rows, columns = Axis(vertical, top, height), Axis(horizontal, left, width)
+        inverse = 1 / math.sqrt(vertical * horizontal)
+        return self.decode(features, rows, columns, origin, inverse)
+
+    def forward(self, image: Tensor, scale: Scales) -> Tensor:
+        return self.render(self.features(image), scale)

@@ -1,0 +1,98 @@
+"""Training lowers the loss, stops on time, resumes where it stopped, and leaves usable weights."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import models
+from models.training import train
+from models.training.loop import Average, Schedule
+from models.training.pictures import Pictures
+
+CONFIG = """
+architecture = "meta-sr-small"
+[recipe]
+batch = 2
+patch = 12
+rate = 4e-3
+whole = 1.0
+arguments = { channels = 16, blocks = 2, hidden = 8 }
+[schedule]
+minutes = 0.1
+log_every = 0.2
+save_every = 1.0
+"""
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    rows, columns = np.mgrid[0:300, 0:320]
+    for number in range(3):
+        wave = np.sin((rows + columns * number) / 3) > 0
+        Image.fromarray((wave * 200).astype(np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+def rows_of(out):
+    with (out / "log.csv").open() as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def test_a_short_run_lowers_the_loss_and_resumes(photographs, config, tmp_path):
+    out = tmp_path / "runs" / "tiny"
+    weights = train(config, photographs, out_dir=out)
+    first = rows_of(out)
+    assert np.mean([row["l1"] for row in first[-3:]]) < 0.9 * first[0]["l1"]
+    assert first[-1]["seconds"] < 10
+    net = models.create("meta-sr-small", channels=16, blocks=2, hidden=8)
+    net.load_state_dict({key: value.float() for key, value in load_file(weights).items()})
+    assert (out / "sample.png").exists()
+    train(config, photographs, minutes=0.12, out_dir=out)
+    second = rows_of(out)
+    assert second[: len(first)] == first
+    assert second[-1]["step"] > first[-1]["step"]
+
+
+def test_the_average_follows_and_gives_the_weights_back():
+    net = torch.nn.Linear(2, 1)
+    average = Average(net, 0.9)
+    before = net.weight.detach().clone()
+    with torch.no_grad():
+        net.weight.add_(1)
+    average.update(net)
+    with average.applied(net):
+        assert not torch.equal(net.weight, before + 1)
+    assert torch.equal(net.weight, before + 1)
+
+
+def test_the_rate_rises_then_falls():
+    schedule = Schedule(minutes=1)
+    rates = [schedule.rate(progress / 100) for progress in range(101)]
+    assert rates[0] < rates[2]
+    assert rates[2:] == sorted(rates[2:], reverse=True)
+    assert rates[-1] == pytest.approx(schedule.floor)
+
+
+def test_pictures_come_back_as_they_were(photographs, tmp_path):
+    for _ in range(2):  # decoded, then from the cache
+        pictures = Pictures(photographs, tmp_path / "cache")
+        for number, name in enumerate(pictures.names):
+            original = np.asarray(Image.open(photographs / name).convert("RGB"))
+            assert np.array_equal(pictures[number], original)
+    crop = pictures.crop(np.random.default_rng(0), 20, 30)
+    assert crop.shape == (20, 30, 3)
