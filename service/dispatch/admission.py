@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from service.engine.engine import overloaded
 from service.errors import Overloaded
 from service.jobs.job import Job
 from service.settings import Settings
@@ -37,11 +38,7 @@ class Admission:
         """Holds a place for the job; Overloaded when there is none."""
         wait = self.wait()
         if wait > self._max_wait:
-            raise Overloaded(
-                f"The queue is {wait:.0f} s long, longer than RETOUCH_MAX_WAIT allows ({self._max_wait:g} s).",
-                retry_after=max(1.0, wait - self._max_wait),
-                limit=self._max_wait,
-            )
+            raise overloaded(wait, self._max_wait)
         size = sum(len(upload) for upload in (job.image, job.mask, job.sketch) if upload)
         if self._bytes and self._bytes + size > self._max_bytes:
             raise Overloaded(

@@ -16,7 +16,7 @@ from service.engine.catalogue import Catalogue
 from service.engine.isolation import run_isolated
 from service.engine.pace import Pace
 from service.engine.residency import Residency, warm_window
-from service.engine.waiting import Computed, Slot, Ticket, Waiting
+from service.engine.waiting import Computed, Slot, Ticket, Waiting, obstacle
 from service.engine.windows import Pixels, Window
 from service.errors import Overloaded, Problem, Unavailable
 from service.jobs.job import Job
@@ -140,9 +140,9 @@ class Engine:
     def _take(self) -> list[Slot]:
         """The next batch, after those that nobody waits for any more were dropped."""
         for slot in self._waiting.remove(
-            lambda ticket: ticket.future.done() or ticket.obstacle() is not None
+            lambda ticket: ticket.future.done() or obstacle(ticket.job) is not None
         ):
-            reason, problem = slot.ticket.obstacle() or ("failed", None)
+            reason, problem = obstacle(slot.ticket.job) or ("failed", None)
             self._metrics.dropped.labels(reason).inc()
             if problem:
                 slot.ticket.fail(problem)

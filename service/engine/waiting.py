@@ -24,6 +24,15 @@ class Computed:
     compute: float  # seconds from then to the end of the last
 
 
+def obstacle(job: Job) -> tuple[str, Problem] | None:
+    """Why going on with this job would be wasted: a reason for the metrics, and the answer."""
+    if job.cancelled.is_set():
+        return "cancelled", Cancelled("The client left before the answer was ready.")
+    if job.expired():
+        return "deadline", DeadlineExceeded("The deadline passed before the answer was ready.")
+    return None
+
+
 @dataclass(eq=False)
 class Ticket:
     """The windows of one job that were asked for together, and the one answer that they will get."""

@@ -1,0 +1,359 @@
+"""From bytes to bytes without HTTP, and the dispatcher that does the same on an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from service.dispatch.local import LocalDispatcher
+from service.errors import (
+    Cancelled,
+    ComputeFailed,
+    DeadlineExceeded,
+    NotFound,
+    Overloaded,
+    Problem,
+    Unavailable,
+    Unprocessable,
+    UnsupportedImage,
+)
+from service.jobs.job import InpaintParameters, Job, Result, UpscaleParameters
+from service.jobs.runner import Runner
+from service.observability.metrics import Metrics
+from tests.service.engines import until
+from tests.service.toys import ToyEnlarge, ToyFill, install_toys
+
+
+@pytest.fixture
+def settings(monkeypatch, tmp_path):
+    return install_toys(monkeypatch, tmp_path, codec_threads=2)
+
+
+@pytest.fixture
+def runner(settings) -> Iterator[Runner]:
+    runner = Runner(settings, Metrics())
+    yield runner
+    runner.close()
+
+
+def png(pixels: np.ndarray) -> bytes:
+    stored = cv2.cvtColor(pixels, {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}[pixels.shape[2]])
+    return cv2.imencode(".png", stored)[1].tobytes()
+
+
+def pixels_of(result: Result) -> np.ndarray:
+    stored = cv2.imdecode(np.frombuffer(result.content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if stored.ndim == 2:
+        return stored
+    return cv2.cvtColor(stored, {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}[stored.shape[2]])
+
+
+def gray(mask: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(mask).save(out, "PNG")
+    return out.getvalue()
+
+
+def noise(height: int, width: int, channels: int = 3, dtype: type = np.uint8, seed: int = 0) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    return random.integers(0, np.iinfo(dtype).max, (height, width, channels), endpoint=True).astype(dtype)
+
+
+def square(height: int, width: int, side: int = 9, at: tuple[int, int] = (5, 6)) -> np.ndarray:
+    mask = np.zeros((height, width), np.uint8)
+    mask[at[0] : at[0] + side, at[1] : at[1] + side] = 255
+    return mask
+
+
+def fill(image: bytes, mask: bytes | None, seconds: float = 60, sketch: bytes | None = None, **options: Any):
+    parameters = InpaintParameters(**options)
+    return Job("inpaint", "toy-fill", image, parameters, time.monotonic() + seconds, mask, sketch)
+
+
+def enlarge(image: bytes, seconds: float = 60, **options: Any) -> Job:
+    return Job("upscale", "toy-enlarge", image, UpscaleParameters(**options), time.monotonic() + seconds)
+
+
+def test_a_hole_is_filled_and_nothing_else_changes(runner):
+    picture, mask = noise(70, 90), square(70, 90)
+    result = runner.run(fill(png(picture), gray(mask)))
+    answer = pixels_of(result)
+    assert np.array_equal(answer[mask == 0], picture[mask == 0])
+    assert not np.array_equal(answer[mask > 0], picture[mask > 0])
+    assert (result.width, result.height, result.windows, result.model) == (90, 70, 1, "toy-fill")
+    assert result.hole == pytest.approx(81 / 6300)
+    assert set(result.timings) == {"decode", "queue", "compute", "encode"}
+    assert min(result.timings.values()) > 0
+
+
+def test_an_empty_mask_runs_no_network(runner, monkeypatch):
+    monkeypatch.setattr(ToyFill, "forward", None)
+    picture = noise(40, 40)
+    result = runner.run(fill(png(picture), gray(square(40, 40, 0))))
+    assert np.array_equal(pixels_of(result), picture)
+    assert (result.hole, result.windows) == (0.0, 0)
+
+
+def test_a_full_mask_is_refused(runner):
+    with pytest.raises(Unprocessable, match="whole picture"):
+        runner.run(fill(png(noise(40, 40)), gray(np.full((40, 40), 255, np.uint8))))
+
+
+def test_a_hole_larger_than_the_window_is_filled_small_and_enlarged(runner, monkeypatch):
+    enlarged = []
+    render = ToyEnlarge.render
+
+    def watched(self, features, scale, **place):
+        enlarged.append(scale)
+        return render(self, features, scale, **place)
+
+    monkeypatch.setattr(ToyEnlarge, "render", watched)
+    picture, mask = noise(120, 200), square(120, 200, side=70, at=(30, 50))
+    answer = pixels_of(runner.run(fill(png(picture), gray(mask))))
+    assert np.array_equal(answer[mask == 0], picture[mask == 0])
+    assert not np.array_equal(answer[mask > 0], picture[mask > 0])
+    assert enlarged
+    assert min(map(min, enlarged)) > 1
+
+
+def test_transparency_is_the_hole_where_there_is_no_mask_and_is_opaque_afterwards(runner):
+    picture = noise(50, 60, 4)
+    picture[..., 3] = 255 - square(50, 60)
+    answer = pixels_of(runner.run(fill(png(picture), None)))
+    assert (answer[..., 3] == 255).all()
+    known = picture[..., 3] > 0
+    assert np.array_equal(answer[known], picture[known])
+
+
+def test_alpha_is_kept_where_a_mask_says_what_the_hole_is(runner):
+    picture, mask = noise(50, 60, 4), square(50, 60)
+    answer = pixels_of(runner.run(fill(png(picture), gray(mask))))
+    assert np.array_equal(answer[..., 3], picture[..., 3])
+
+
+def test_without_mask_and_transparency_there_is_nothing_to_fill(runner):
+    with pytest.raises(Unprocessable, match="no mask"):
+        runner.run(fill(png(noise(40, 40)), None))
+
+
+def test_a_sketch_guides_the_fill(runner):
+    picture, mask = noise(32, 32), square(32, 32, 20)
+    sketch = np.full((32, 32), 255, np.uint8)
+    sketch[10, :] = 0
+    answer = pixels_of(runner.run(fill(png(picture), gray(mask), sketch=gray(sketch))))
+    assert (answer[10, 6:26] == 0).all()
+    assert np.array_equal(answer[mask == 0], picture[mask == 0])
+
+
+@pytest.mark.parametrize("scale", [1.1, 2.0, 2.7, 8.0])
+def test_tiles_join_without_a_seam(runner, scale):
+    picture = noise(61, 83)
+    result = runner.run(enlarge(png(picture), scale=scale))
+    out = (int(61 * scale + 0.5), int(83 * scale + 0.5))
+    answer = pixels_of(result)
+    assert answer.shape == (*out, 3)
+    assert result.windows > 1
+    net, whole = ToyEnlarge(), torch.from_numpy(picture).permute(2, 0, 1).float()[None] / 255
+    from fractions import Fraction
+
+    factor = Fraction(repr(scale))
+    with torch.inference_mode():
+        expected = net.render(net.features(whole), (factor, factor), region=(0, 0, *out))[0]
+    expected_pixels = (expected.clamp(0, 1) * 255).round().permute(1, 2, 0).numpy().astype(int)
+    assert np.abs(answer.astype(int) - expected_pixels).max() <= 1
+
+
+def test_a_scale_of_one_is_the_picture_itself(runner):
+    picture = noise(33, 21, dtype=np.uint16)
+    result = runner.run(enlarge(png(picture), scale=1.0))
+    assert np.array_equal(pixels_of(result), picture)
+    assert result.windows == 0
+
+
+def test_alpha_is_enlarged_with_the_picture(runner):
+    picture = noise(20, 20, 4)
+    picture[..., 3] = square(20, 20)
+    answer = pixels_of(runner.run(enlarge(png(picture), scale=2.0)))
+    assert answer.shape == (40, 40, 4)
+    assert len(np.unique(answer[..., 3])) > 1
+    picture[..., 3] = 77
+    assert (pixels_of(runner.run(enlarge(png(picture), scale=2.0)))[..., 3] == 77).all()
+
+
+def test_gray_stays_gray(runner):
+    plane = noise(40, 40, 1)[..., 0]
+    filled = pixels_of(runner.run(fill(gray(plane), gray(square(40, 40)))))
+    assert filled.ndim == 2
+    outside = square(40, 40) == 0
+    assert np.array_equal(filled[outside], plane[outside])
+    assert pixels_of(runner.run(enlarge(gray(plane), scale=1.5))).shape == (60, 60)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 300), (300, 1), (2, 3)])
+def test_any_size_is_served(runner, height, width):
+    picture = png(noise(height, width))
+    assert pixels_of(runner.run(enlarge(picture, scale=2.5))).shape[:2] == (
+        max(1, int(height * 2.5 + 0.5)),
+        max(1, int(width * 2.5 + 0.5)),
+    )
+    if height * width > 1:
+        mask = np.zeros((height, width), np.uint8)
+        mask[0, 0] = 255
+        assert pixels_of(runner.run(fill(picture, gray(mask)))).shape == (height, width, 3)
+
+
+def test_results_beyond_the_limits_are_refused_before_anything_is_decoded(monkeypatch, tmp_path):
+    settings = install_toys(monkeypatch, tmp_path, max_pixels=10_000)
+    runner = Runner(settings, Metrics())
+    monkeypatch.setattr("service.jobs.recipes.decode", None)
+    with pytest.raises(Unprocessable, match="10000"):
+        runner.run(enlarge(png(noise(60, 60)), scale=4.0))
+    runner.close()
+
+
+def test_memory_is_given_back_after_failures(settings, monkeypatch):
+    runner = Runner(settings.model_copy(update={"pixel_budget": 5000}), Metrics())
+    full = gray(np.full((60, 60), 255, np.uint8))
+    for _ in range(5):
+        with pytest.raises(Unprocessable):
+            runner.run(fill(png(noise(60, 60)), full))
+    assert runner.run(fill(png(noise(60, 60)), gray(square(60, 60)))).windows == 1
+    runner.close()
+
+
+def with_dispatcher(settings: Any, scenario: Any) -> Any:
+    async def main() -> Any:
+        dispatcher = LocalDispatcher(settings, Metrics(), on_death=lambda: None)
+        await dispatcher.start()
+        try:
+            return await scenario(dispatcher)
+        finally:
+            await dispatcher.stop(5)
+
+    return asyncio.run(main())
+
+
+def test_many_jobs_at_once_share_batches_and_answer_as_alone(settings, runner):
+    jobs = [fill(png(noise(40, 40, seed=i)), gray(square(40, 40, at=(i, i)))) for i in range(12)]
+    jobs += [enlarge(png(noise(30, 30, seed=i)), scale=1.0 + i / 3) for i in range(6)]
+
+    async def scenario(dispatcher: LocalDispatcher) -> list[Result]:
+        return await asyncio.gather(*map(dispatcher.submit, jobs))
+
+    for result, job in zip(with_dispatcher(settings, scenario), jobs, strict=True):
+        alone = pixels_of(runner.run(Job(**{**vars(job), "cancelled": type(job.cancelled)()})))
+        assert np.abs(pixels_of(result).astype(int) - alone).max() <= 1
+
+
+def test_the_default_models_are_warm_before_it_is_ready(settings):
+    async def scenario(dispatcher: LocalDispatcher) -> None:
+        assert dispatcher.ready()[0] is False
+        while not dispatcher.ready()[0]:
+            await asyncio.sleep(0)
+        rows = {row["name"]: row for row in dispatcher.models()}
+        assert rows["toy-fill"]["resident"]
+        assert rows["toy-fill"]["device_bytes"] > 0
+        await dispatcher.unload("toy-fill")
+        assert not next(row for row in dispatcher.models() if row["name"] == "toy-fill")["resident"]
+        with pytest.raises(NotFound):
+            await dispatcher.unload("toy-fill")
+        await dispatcher.load("toy-fill")
+        with pytest.raises(NotFound):
+            await dispatcher.load("nonesuch")
+
+    with_dispatcher(settings, scenario)
+
+
+def test_problems_reach_the_caller_as_they_are(settings):
+    async def scenario(dispatcher: LocalDispatcher) -> None:
+        picture, mask = png(noise(40, 40)), gray(square(40, 40))
+        with pytest.raises(UnsupportedImage):
+            await dispatcher.submit(fill(b"no picture", mask))
+        with pytest.raises(DeadlineExceeded):
+            await dispatcher.submit(fill(picture, mask, seconds=-1))
+        assert (await dispatcher.submit(fill(picture, mask))).windows == 1
+
+    with_dispatcher(settings, scenario)
+
+
+def test_a_client_that_leaves_marks_its_job_and_frees_its_place(settings, monkeypatch):
+    async def scenario(dispatcher: LocalDispatcher) -> None:
+        job = fill(png(noise(40, 40)), gray(square(40, 40)))
+        task = asyncio.create_task(dispatcher.submit(job))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert job.cancelled.is_set()
+        assert dispatcher._open == 0
+
+    with_dispatcher(settings, scenario)
+
+
+def test_a_full_queue_is_refused_and_counted(settings, monkeypatch):
+    async def scenario(dispatcher: LocalDispatcher) -> None:
+        monkeypatch.setattr(dispatcher._admission, "_backlog", lambda: 1000.0)
+        with pytest.raises(Overloaded) as refused:
+            await dispatcher.submit(fill(png(noise(40, 40)), gray(square(40, 40))))
+        assert refused.value.retry_after == pytest.approx(970)
+        assert 'retouch_rejected_total{reason="queue"} 1.0' in dispatcher._metrics.exposition().decode()
+
+    with_dispatcher(settings, scenario)
+
+
+def test_a_dead_engine_is_seen_and_nobody_hangs(settings, monkeypatch):
+    class Poison(BaseException):
+        pass
+
+    def die(*_: Any) -> None:
+        raise Poison
+
+    async def scenario(dispatcher: LocalDispatcher) -> None:
+        while not dispatcher.ready()[0]:
+            await asyncio.sleep(0)
+        monkeypatch.setattr(ToyFill, "forward", die)
+        with pytest.raises(Unavailable):
+            await dispatcher.submit(fill(png(noise(40, 40)), gray(square(40, 40))))
+        await asyncio.to_thread(until, lambda: not dispatcher.ready()[0])
+
+    with_dispatcher(settings, scenario)
+
+
+def test_a_stopping_dispatcher_finishes_what_it_accepted(settings):
+    async def scenario() -> None:
+        dispatcher = LocalDispatcher(settings, Metrics())
+        await dispatcher.start()
+        job = fill(png(noise(40, 40)), gray(square(40, 40)))
+        accepted = asyncio.create_task(dispatcher.submit(job))
+        await asyncio.sleep(0)
+        await dispatcher.stop(10)
+        assert (await accepted).windows == 1
+        with pytest.raises(Unavailable):
+            await dispatcher.submit(job)
+        assert dispatcher.ready()[0] is False
+
+    asyncio.run(scenario())
+
+
+def test_every_failure_is_a_problem_of_this_job(runner, monkeypatch):
+    def broken(*_: Any) -> None:
+        raise RuntimeError("injected")
+
+    job = fill(png(noise(40, 40)), gray(square(40, 40)))
+    with monkeypatch.context() as patch:
+        patch.setattr(ToyFill, "forward", broken)
+        with pytest.raises(ComputeFailed):
+            runner.run(job)
+    job.cancelled.set()
+    with pytest.raises(Cancelled) as left:
+        runner.run(job)
+    assert isinstance(left.value, Problem)
