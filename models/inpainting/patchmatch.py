@@ -1,0 +1,127 @@
+"""patchmatch: completion from the picture's own patches, without any weights.
+
+Wexler, Shechtman and Irani's space-time completion with Barnes' PatchMatch for the search: from a picture so
+small that the hole is a few pixels, find for each incomplete patch the most similar complete one, let the
+patches vote for the missing pixels, repeat, and carry the field to twice the size. Ours: everything is
+vectorised over the hole's pixels, the first guess is a smooth one, and the last vote is a sharp one.
+
+Deterministic for a seed; each sample is computed by itself, so nothing depends on what shares its batch. A
+sketch is not used.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.layers.patch_field import PatchField, patches_of
+from models.registry import SizeRule, architecture
+
+SMALLEST = 24  # no level is smaller than this
+THICK = 4  # the coarsest level's holes are at most so many pixels from their rim to their middle
+
+
+@architecture(
+    "patchmatch",
+    task="inpaint",
+    paper="PatchMatch (SIGGRAPH 2009), Space-time completion of video (PAMI 2007)",
+    size=SizeRule(),
+    window=512,
+    trainable=False,
+)
+class PatchMatch(nn.Module):
+    multiple = 1
+    minimum = 1
+    window = 512
+
+    def __init__(self, size: int = 7, rounds: int = 6, searches: int = 5, seed: int = 0) -> None:
+        super().__init__()
+        self.size, self.rounds, self.searches, self.seed = size, rounds, searches, seed
+
+    @torch.no_grad()
+    def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> Tensor:
+        pairs = zip(image.float(), mask[:, 0] > 0.5, strict=True)
+        return torch.stack([self.complete(picture, hole) for picture, hole in pairs]).to(image.dtype)
+
+    def complete(self, image: Tensor, hole: Tensor) -> Tensor:
+        """One picture (C, H, W) with its hole (H, W) filled."""
+        if not hole.any():
+            return image
+        generator = torch.Generator().manual_seed(self.seed)
+        levels = pyramid(image, hole)
+        answer, field = smooth_fill(*levels[-1]), None
+        for depth in range(len(levels) - 1, -1, -1):
+            known, gone = levels[depth]
+            begun = PatchField(gone, self.size, generator)
+            if field is not None:
+                grown = F.interpolate(answer[None], gone.shape, mode="bilinear", align_corners=False)[0]
+                answer = torch.where(gone, grown, known)
+            if not begun.possible:
+                # Nothing to copy from at this size; the smooth guess stands.
+                answer, field = torch.where(gone, smooth_fill(known, gone), known), None
+                continue
+            if field is None:
+                begun.scatter()
+                answer = torch.where(gone, smooth_fill(known, gone), known)
+            else:
+                begun.inherit(field)
+            field = begun
+            # Coarse levels decide what goes where and are cheap; fine ones only follow.
+            rounds = max(1, self.rounds - 2 * (len(levels) - 1 - depth)) if depth else 1
+            answer = self.refine(answer, gone, field, rounds, last=depth == 0)
+        return answer
+
+    def refine(self, answer: Tensor, gone: Tensor, field: PatchField, rounds: int, last: bool) -> Tensor:
+        pixels = gone.flatten().nonzero().flatten()
+        # Patches near the rim know more; those deep inside have only been guessed.
+        trust = torch.pow(1.3, -depth_of(gone).flatten()[field.targets])
+        few = rounds == 1
+        jumps, searches = ((1,), 1) if few else ((4, 1), self.searches)
+        for turn in range(rounds):
+            field.improve(patches_of(answer, self.size), jumps, searches)
+            filled = field.vote(answer, pixels, trust, sharp=last and turn == rounds - 1)
+            answer = answer.flatten(1).index_copy(1, pixels, filled).view_as(answer)
+        return answer
+
+
+def pyramid(image: Tensor, hole: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Pictures and holes from full size down; only known pixels make smaller ones."""
+    levels = [(torch.where(hole, 0.0, image), hole)]
+    while min(levels[-1][1].shape) >= 2 * SMALLEST and depth_of(levels[-1][1]).max() > THICK:
+        levels.append(halve(*levels[-1]))
+    return levels
+
+
+def halve(image: Tensor, hole: Tensor) -> tuple[Tensor, Tensor]:
+    known = (~hole)[None, None].float()
+    weight = F.avg_pool2d(known, 2, ceil_mode=True)
+    total = F.avg_pool2d(image[None] * known, 2, ceil_mode=True)
+    small = (total / weight.clamp(min=1e-6))[0]
+    gone = weight[0, 0] < 0.5
+    return torch.where(gone, 0.0, small), gone
+
+
+def depth_of(hole: Tensor) -> Tensor:
+    """(H, W): how many steps each hole pixel lies from the rim, at most 32."""
+    left = hole[None, None].float()
+    depth = left.clone()
+    for _ in range(32):
+        left = 1 - F.max_pool2d(1 - left, 3, 1, 1)
+        if not left.any():
+            break
+        depth += left
+    return depth[0, 0]
+
+
+def smooth_fill(image: Tensor, hole: Tensor) -> Tensor:
+    """The hole filled from the averages of ever larger surroundings: pull down, push back up."""
+    if not hole.any():
+        return image
+    if hole.all():
+        return torch.full_like(image, 0.5)
+    if min(hole.shape) == 1 and max(hole.shape) == 1:
+        return image
+    guess = smooth_fill(*halve(image, hole))
+    grown = F.interpolate(guess[None], hole.shape, mode="bilinear", align_corners=False)[0]
+    return torch.where(hole, grown, image)
