@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import time
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from service.dispatch.local import LocalDispatcher
 from service.errors import (
@@ -30,6 +28,7 @@ from service.jobs.job import InpaintParameters, Job, Result, UpscaleParameters
 from service.jobs.runner import Runner
 from service.observability.metrics import Metrics
 from tests.service.engines import until
+from tests.service.pictures import noise, pixels_of, png, square
 from tests.service.toys import ToyEnlarge, ToyFill, install_toys
 
 
@@ -45,35 +44,6 @@ def runner(settings) -> Iterator[Runner]:
     runner.close()
 
 
-def png(pixels: np.ndarray) -> bytes:
-    stored = cv2.cvtColor(pixels, {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}[pixels.shape[2]])
-    return cv2.imencode(".png", stored)[1].tobytes()
-
-
-def pixels_of(result: Result) -> np.ndarray:
-    stored = cv2.imdecode(np.frombuffer(result.content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if stored.ndim == 2:
-        return stored
-    return cv2.cvtColor(stored, {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}[stored.shape[2]])
-
-
-def gray(mask: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(mask).save(out, "PNG")
-    return out.getvalue()
-
-
-def noise(height: int, width: int, channels: int = 3, dtype: type = np.uint8, seed: int = 0) -> np.ndarray:
-    random = np.random.default_rng(seed)
-    return random.integers(0, np.iinfo(dtype).max, (height, width, channels), endpoint=True).astype(dtype)
-
-
-def square(height: int, width: int, side: int = 9, at: tuple[int, int] = (5, 6)) -> np.ndarray:
-    mask = np.zeros((height, width), np.uint8)
-    mask[at[0] : at[0] + side, at[1] : at[1] + side] = 255
-    return mask
-
-
 def fill(image: bytes, mask: bytes | None, seconds: float = 60, sketch: bytes | None = None, **options: Any):
     parameters = InpaintParameters(**options)
     return Job("inpaint", "toy-fill", image, parameters, time.monotonic() + seconds, mask, sketch)
@@ -85,8 +55,8 @@ def enlarge(image: bytes, seconds: float = 60, **options: Any) -> Job:
 
 def test_a_hole_is_filled_and_nothing_else_changes(runner):
     picture, mask = noise(70, 90), square(70, 90)
-    result = runner.run(fill(png(picture), gray(mask)))
-    answer = pixels_of(result)
+    result = runner.run(fill(png(picture), png(mask)))
+    answer = pixels_of(result.content)
     assert np.array_equal(answer[mask == 0], picture[mask == 0])
     assert not np.array_equal(answer[mask > 0], picture[mask > 0])
     assert (result.width, result.height, result.windows, result.model) == (90, 70, 1, "toy-fill")
@@ -98,14 +68,14 @@ def test_a_hole_is_filled_and_nothing_else_changes(runner):
 def test_an_empty_mask_runs_no_network(runner, monkeypatch):
     monkeypatch.setattr(ToyFill, "forward", None)
     picture = noise(40, 40)
-    result = runner.run(fill(png(picture), gray(square(40, 40, 0))))
-    assert np.array_equal(pixels_of(result), picture)
+    result = runner.run(fill(png(picture), png(square(40, 40, 0))))
+    assert np.array_equal(pixels_of(result.content), picture)
     assert (result.hole, result.windows) == (0.0, 0)
 
 
 def test_a_full_mask_is_refused(runner):
     with pytest.raises(Unprocessable, match="whole picture"):
-        runner.run(fill(png(noise(40, 40)), gray(np.full((40, 40), 255, np.uint8))))
+        runner.run(fill(png(noise(40, 40)), png(np.full((40, 40), 255, np.uint8))))
 
 
 def test_a_hole_larger_than_the_window_is_filled_small_and_enlarged(runner, monkeypatch):
@@ -118,7 +88,7 @@ def test_a_hole_larger_than_the_window_is_filled_small_and_enlarged(runner, monk
 
     monkeypatch.setattr(ToyEnlarge, "render", watched)
     picture, mask = noise(120, 200), square(120, 200, side=70, at=(30, 50))
-    answer = pixels_of(runner.run(fill(png(picture), gray(mask))))
+    answer = pixels_of(runner.run(fill(png(picture), png(mask))).content)
     assert np.array_equal(answer[mask == 0], picture[mask == 0])
     assert not np.array_equal(answer[mask > 0], picture[mask > 0])
     assert enlarged
@@ -128,7 +98,7 @@ def test_a_hole_larger_than_the_window_is_filled_small_and_enlarged(runner, monk
 def test_transparency_is_the_hole_where_there_is_no_mask_and_is_opaque_afterwards(runner):
     picture = noise(50, 60, 4)
     picture[..., 3] = 255 - square(50, 60)
-    answer = pixels_of(runner.run(fill(png(picture), None)))
+    answer = pixels_of(runner.run(fill(png(picture), None)).content)
     assert (answer[..., 3] == 255).all()
     known = picture[..., 3] > 0
     assert np.array_equal(answer[known], picture[known])
@@ -136,7 +106,7 @@ def test_transparency_is_the_hole_where_there_is_no_mask_and_is_opaque_afterward
 
 def test_alpha_is_kept_where_a_mask_says_what_the_hole_is(runner):
     picture, mask = noise(50, 60, 4), square(50, 60)
-    answer = pixels_of(runner.run(fill(png(picture), gray(mask))))
+    answer = pixels_of(runner.run(fill(png(picture), png(mask))).content)
     assert np.array_equal(answer[..., 3], picture[..., 3])
 
 
@@ -149,7 +119,7 @@ def test_a_sketch_guides_the_fill(runner):
     picture, mask = noise(32, 32), square(32, 32, 20)
     sketch = np.full((32, 32), 255, np.uint8)
     sketch[10, :] = 0
-    answer = pixels_of(runner.run(fill(png(picture), gray(mask), sketch=gray(sketch))))
+    answer = pixels_of(runner.run(fill(png(picture), png(mask), sketch=png(sketch))).content)
     assert (answer[10, 6:26] == 0).all()
     assert np.array_equal(answer[mask == 0], picture[mask == 0])
 
@@ -159,12 +129,10 @@ def test_tiles_join_without_a_seam(runner, scale):
     picture = noise(61, 83)
     result = runner.run(enlarge(png(picture), scale=scale))
     out = (int(61 * scale + 0.5), int(83 * scale + 0.5))
-    answer = pixels_of(result)
+    answer = pixels_of(result.content)
     assert answer.shape == (*out, 3)
     assert result.windows > 1
     net, whole = ToyEnlarge(), torch.from_numpy(picture).permute(2, 0, 1).float()[None] / 255
-    from fractions import Fraction
-
     factor = Fraction(repr(scale))
     with torch.inference_mode():
         expected = net.render(net.features(whole), (factor, factor), region=(0, 0, *out))[0]
@@ -175,40 +143,40 @@ def test_tiles_join_without_a_seam(runner, scale):
 def test_a_scale_of_one_is_the_picture_itself(runner):
     picture = noise(33, 21, dtype=np.uint16)
     result = runner.run(enlarge(png(picture), scale=1.0))
-    assert np.array_equal(pixels_of(result), picture)
+    assert np.array_equal(pixels_of(result.content), picture)
     assert result.windows == 0
 
 
 def test_alpha_is_enlarged_with_the_picture(runner):
     picture = noise(20, 20, 4)
     picture[..., 3] = square(20, 20)
-    answer = pixels_of(runner.run(enlarge(png(picture), scale=2.0)))
+    answer = pixels_of(runner.run(enlarge(png(picture), scale=2.0)).content)
     assert answer.shape == (40, 40, 4)
     assert len(np.unique(answer[..., 3])) > 1
     picture[..., 3] = 77
-    assert (pixels_of(runner.run(enlarge(png(picture), scale=2.0)))[..., 3] == 77).all()
+    assert (pixels_of(runner.run(enlarge(png(picture), scale=2.0)).content)[..., 3] == 77).all()
 
 
-def test_gray_stays_gray(runner):
+def test_gray_stays_png(runner):
     plane = noise(40, 40, 1)[..., 0]
-    filled = pixels_of(runner.run(fill(gray(plane), gray(square(40, 40)))))
+    filled = pixels_of(runner.run(fill(png(plane), png(square(40, 40)))).content)
     assert filled.ndim == 2
     outside = square(40, 40) == 0
     assert np.array_equal(filled[outside], plane[outside])
-    assert pixels_of(runner.run(enlarge(gray(plane), scale=1.5))).shape == (60, 60)
+    assert pixels_of(runner.run(enlarge(png(plane), scale=1.5)).content).shape == (60, 60)
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 300), (300, 1), (2, 3)])
 def test_any_size_is_served(runner, height, width):
     picture = png(noise(height, width))
-    assert pixels_of(runner.run(enlarge(picture, scale=2.5))).shape[:2] == (
+    assert pixels_of(runner.run(enlarge(picture, scale=2.5)).content).shape[:2] == (
         max(1, int(height * 2.5 + 0.5)),
         max(1, int(width * 2.5 + 0.5)),
     )
     if height * width > 1:
         mask = np.zeros((height, width), np.uint8)
         mask[0, 0] = 255
-        assert pixels_of(runner.run(fill(picture, gray(mask)))).shape == (height, width, 3)
+        assert pixels_of(runner.run(fill(picture, png(mask))).content).shape == (height, width, 3)
 
 
 def test_results_beyond_the_limits_are_refused_before_anything_is_decoded(monkeypatch, tmp_path):
@@ -222,11 +190,11 @@ def test_results_beyond_the_limits_are_refused_before_anything_is_decoded(monkey
 
 def test_memory_is_given_back_after_failures(settings, monkeypatch):
     runner = Runner(settings.model_copy(update={"pixel_budget": 5000}), Metrics())
-    full = gray(np.full((60, 60), 255, np.uint8))
+    full = png(np.full((60, 60), 255, np.uint8))
     for _ in range(5):
         with pytest.raises(Unprocessable):
             runner.run(fill(png(noise(60, 60)), full))
-    assert runner.run(fill(png(noise(60, 60)), gray(square(60, 60)))).windows == 1
+    assert runner.run(fill(png(noise(60, 60)), png(square(60, 60)))).windows == 1
     runner.close()
 
 
@@ -243,15 +211,15 @@ def with_dispatcher(settings: Any, scenario: Any) -> Any:
 
 
 def test_many_jobs_at_once_share_batches_and_answer_as_alone(settings, runner):
-    jobs = [fill(png(noise(40, 40, seed=i)), gray(square(40, 40, at=(i, i)))) for i in range(12)]
+    jobs = [fill(png(noise(40, 40, seed=i)), png(square(40, 40, at=(i, i)))) for i in range(12)]
     jobs += [enlarge(png(noise(30, 30, seed=i)), scale=1.0 + i / 3) for i in range(6)]
 
     async def scenario(dispatcher: LocalDispatcher) -> list[Result]:
         return await asyncio.gather(*map(dispatcher.submit, jobs))
 
     for result, job in zip(with_dispatcher(settings, scenario), jobs, strict=True):
-        alone = pixels_of(runner.run(Job(**{**vars(job), "cancelled": type(job.cancelled)()})))
-        assert np.abs(pixels_of(result).astype(int) - alone).max() <= 1
+        alone = pixels_of(runner.run(Job(**{**vars(job), "cancelled": type(job.cancelled)()})).content)
+        assert np.abs(pixels_of(result.content).astype(int) - alone).max() <= 1
 
 
 def test_the_default_models_are_warm_before_it_is_ready(settings):
@@ -275,7 +243,7 @@ def test_the_default_models_are_warm_before_it_is_ready(settings):
 
 def test_problems_reach_the_caller_as_they_are(settings):
     async def scenario(dispatcher: LocalDispatcher) -> None:
-        picture, mask = png(noise(40, 40)), gray(square(40, 40))
+        picture, mask = png(noise(40, 40)), png(square(40, 40))
         with pytest.raises(UnsupportedImage):
             await dispatcher.submit(fill(b"no picture", mask))
         with pytest.raises(DeadlineExceeded):
@@ -287,7 +255,7 @@ def test_problems_reach_the_caller_as_they_are(settings):
 
 def test_a_client_that_leaves_marks_its_job_and_frees_its_place(settings, monkeypatch):
     async def scenario(dispatcher: LocalDispatcher) -> None:
-        job = fill(png(noise(40, 40)), gray(square(40, 40)))
+        job = fill(png(noise(40, 40)), png(square(40, 40)))
         task = asyncio.create_task(dispatcher.submit(job))
         await asyncio.sleep(0)
         task.cancel()
@@ -303,7 +271,7 @@ def test_a_full_queue_is_refused_and_counted(settings, monkeypatch):
     async def scenario(dispatcher: LocalDispatcher) -> None:
         monkeypatch.setattr(dispatcher._admission, "_backlog", lambda: 1000.0)
         with pytest.raises(Overloaded) as refused:
-            await dispatcher.submit(fill(png(noise(40, 40)), gray(square(40, 40))))
+            await dispatcher.submit(fill(png(noise(40, 40)), png(square(40, 40))))
         assert refused.value.retry_after == pytest.approx(970)
         assert 'retouch_rejected_total{reason="queue"} 1.0' in dispatcher._metrics.exposition().decode()
 
@@ -322,7 +290,7 @@ def test_a_dead_engine_is_seen_and_nobody_hangs(settings, monkeypatch):
             await asyncio.sleep(0)
         monkeypatch.setattr(ToyFill, "forward", die)
         with pytest.raises(Unavailable):
-            await dispatcher.submit(fill(png(noise(40, 40)), gray(square(40, 40))))
+            await dispatcher.submit(fill(png(noise(40, 40)), png(square(40, 40))))
         await asyncio.to_thread(until, lambda: not dispatcher.ready()[0])
 
     with_dispatcher(settings, scenario)
@@ -332,7 +300,7 @@ def test_a_stopping_dispatcher_finishes_what_it_accepted(settings):
     async def scenario() -> None:
         dispatcher = LocalDispatcher(settings, Metrics())
         await dispatcher.start()
-        job = fill(png(noise(40, 40)), gray(square(40, 40)))
+        job = fill(png(noise(40, 40)), png(square(40, 40)))
         accepted = asyncio.create_task(dispatcher.submit(job))
         await asyncio.sleep(0)
         await dispatcher.stop(10)
@@ -348,7 +316,7 @@ def test_every_failure_is_a_problem_of_this_job(runner, monkeypatch):
     def broken(*_: Any) -> None:
         raise RuntimeError("injected")
 
-    job = fill(png(noise(40, 40)), gray(square(40, 40)))
+    job = fill(png(noise(40, 40)), png(square(40, 40)))
     with monkeypatch.context() as patch:
         patch.setattr(ToyFill, "forward", broken)
         with pytest.raises(ComputeFailed):
