@@ -1,0 +1,5 @@
+"""How good an answer is, measured the way the field's tables are."""
+
+from models.evaluation.upscale import evaluate_upscale
+
+__all__ = ["evaluate_upscale"]

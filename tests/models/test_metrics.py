@@ -1,0 +1,96 @@
+"""The measures are the field's: known values, and the benchmarks' published bicubic rows."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import models
+from models.evaluation import evaluate_upscale
+from models.evaluation.metrics import luma, psnr, shave, ssim
+from models.evaluation.upscale import bicubic, by_network, lanczos, pair, pictures_in
+
+
+@pytest.fixture
+def noise():
+    return np.random.default_rng(3).integers(0, 256, (40, 44, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rows, columns = np.mgrid[0:61, 0:67]
+    waves = 127 + 60 * np.sin(rows / 5) + 60 * np.cos(columns / 7)
+    waves += np.random.default_rng(5).normal(0, 5, waves.shape)
+    picture = Image.fromarray(waves.astype(np.uint8)).convert("RGB")
+    picture.save(tmp_path / "img_001.png")
+    picture.save(tmp_path / "img_001_lr_x2.png")
+    return tmp_path
+
+
+def test_luma_spans_16_to_235():
+    ends = luma(np.array([[[0, 0, 0], [255, 255, 255]]], np.uint8))
+    assert ends[0] == pytest.approx([16, 235], abs=1e-2)
+
+
+def test_psnr_of_a_known_error(noise):
+    wrong = noise.astype(float) + 10
+    assert psnr(noise, wrong) == pytest.approx(20 * np.log10(25.5))
+    assert psnr(noise, noise) == float("inf")
+
+
+def test_ssim_is_one_for_equals_and_falls_with_noise(noise):
+    plane = luma(noise)
+    assert ssim(plane, plane) == pytest.approx(1)
+    slightly, much = (plane + level * np.random.default_rng(1).normal(size=plane.shape) for level in (5, 50))
+    assert 1 > ssim(plane, slightly) > ssim(plane, much)
+
+
+def test_ssim_of_flat_planes_is_the_luminance_term():
+    one, other = np.full((20, 20), 100.0), np.full((20, 20), 110.0)
+    constant = (0.01 * 255) ** 2
+    assert ssim(one, other) == pytest.approx((2 * 100 * 110 + constant) / (100**2 + 110**2 + constant))
+    with pytest.raises(ValueError, match="11 pixels"):
+        ssim(one[:8], other[:8])
+
+
+def test_shave_takes_the_border_off(noise):
+    assert np.array_equal(shave(noise, 3), noise[3:-3, 3:-3])
+
+
+@pytest.mark.parametrize("scale", [Fraction(3, 2), Fraction(2), Fraction(27, 10), Fraction(4)])
+def test_a_pair_keeps_the_scale(noise, scale):
+    small, truth = pair(noise, scale)
+    assert truth.shape[:2] == tuple(int(side * scale) for side in small.shape[:2])
+    assert np.array_equal(truth, noise[: truth.shape[0], : truth.shape[1]])
+    for enlarge in (bicubic, lanczos):
+        assert enlarge(small, scale, (truth.shape[0], truth.shape[1])).shape == truth.shape
+
+
+def test_prepared_pairs_are_not_pictures(folder):
+    assert [path.name for path in pictures_in(folder)] == ["img_001.png"]
+
+
+def test_the_untrained_network_scores_as_bicubic(folder, tmp_path):
+    torch.manual_seed(0)
+    net = models.create("meta-sr-small", channels=8, blocks=1, hidden=4)
+    out = tmp_path / "out" / "table"
+    answer = evaluate_upscale(
+        {"waves": folder}, models=[], scales=[2.0, 2.7], out=out, device="cpu", networks={"ours": net}
+    )
+    score = {(row["method"], row["scale"]): row["psnr"] for row in answer["rows"]}
+    for scale in (2.0, 2.7):  # they differ by bicubic's rounding between its passes alone
+        assert score["ours", scale] == pytest.approx(score["bicubic", scale], abs=0.1)
+        assert score["bicubic", scale] > 30
+    assert json.loads(out.with_suffix(".json").read_text()) == answer
+    assert out.with_suffix(".md").read_text().count("| waves |") == 2
+
+
+def test_a_network_enlarges_to_the_size_asked_for(noise):
+    net = models.create("meta-sr-small", channels=8, blocks=1, hidden=4)
+    enlarge = by_network(net, torch.device("cpu"))
+    assert enlarge(noise, Fraction(5, 2), (99, 108)).shape == (99, 108, 3)
