@@ -4,6 +4,7 @@ latency of a cache hit against a route that returns the same bytes. Bounded in t
     python bench/service.py [--seconds 10] [--rounds 3] [--concurrency 16] [--model NAME]
 """
 
+# ruff: noqa: E402
 from __future__ import annotations
 
 import argparse
@@ -18,13 +19,21 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+# This file's own folder comes first otherwise, and in it `service` is this file.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import httpx
 import numpy as np
 import torch
+import uvicorn
 from PIL import Image
+from starlette.requests import Request
+from starlette.responses import Response
 
 import models
+from service.app import create_app
 from service.engine.backends.torch_backend import choose_device
 from service.engine.cores import usable_cores
 
@@ -82,12 +91,6 @@ class Server:
 
 
 def serve(port: int) -> None:
-    import uvicorn
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from service.app import create_app
-
     app = create_app()
     kept: dict[str, bytes] = {}
 
@@ -153,7 +156,7 @@ def throughput(arguments: argparse.Namespace) -> None:
     torch.backends.cudnn.allow_tf32 = False
     name = arguments.model or models.default_model("inpaint", device.type)
     net = models.load(name).to(device)
-    server = Server(cache_bytes="0")
+    server = Server(cache_bytes="0", max_wait="600", timeout="600")
     seeds = itertools.count()
     try:
         through_http(server, argparse.Namespace(**{**vars(arguments), "seconds": 2}), seeds)
