@@ -115,6 +115,6 @@ def warm_window(catalogue: Catalogue, name: str) -> Window:
     pixels = np.full((side, side, 3), 128, np.uint8)
     if catalogue.entry(name).task == "inpaint":
         hole = np.zeros((side, side), np.uint8)
-        hole[side // 4 : side // 2, side // 4 : side // 2] = 1
+        hole[side // 4 : side // 4 + side // 8, side // 4 : side // 4 + side // 8] = 1
         return InpaintWindow(pixels, hole)
     return UpscaleTile(pixels, (Fraction(2), Fraction(2)), (0, 0), (0, 0, 2 * side, 2 * side))
