@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -98,6 +99,8 @@ def serve(arguments: argparse.Namespace, settings: Settings) -> int:
     print(
         f"Retouch on http://{settings.host}:{settings.port} ({backend.device}); models: {names}", flush=True
     )
+    # uvicorn raises the signal that ended it once more when it is done; an orderly end is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     uvicorn.run(
         app,
         host=settings.host,

@@ -1,0 +1,152 @@
+"""The whole service as its user runs it: a process of its own, spoken to over HTTP."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.service.conftest import free_port
+
+
+class Server:
+    def __init__(self, **settings: str) -> None:
+        self.url = f"http://127.0.0.1:{free_port()}"
+        environment = os.environ | {f"RETOUCH_{name.upper()}": value for name, value in settings.items()}
+        environment["RETOUCH_PORT"] = self.url.rpartition(":")[2]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "service.cli", "serve"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.greeting = self.process.stdout.readline()
+        give_up = time.monotonic() + 60
+        while time.monotonic() < give_up and self.process.poll() is None:
+            try:
+                if httpx.get(self.url + "/readyz").status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        self.process.kill()
+        raise RuntimeError("the server did not become ready")
+
+    def metric(self, name: str) -> float:
+        text = httpx.get(self.url + "/metrics").text
+        return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+
+    def memory(self) -> int:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    running = Server()
+    yield running
+    running.process.kill()
+    running.process.wait()
+
+
+def png(pixels: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+def pixels_of(content: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(content)))
+
+
+def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
+    rows, columns = np.mgrid[0:height, 0:width]
+    noise = np.random.default_rng(seed).integers(0, 8, (height, width))
+    planes = [(rows * 2 + noise) % 256, (columns * 3 + noise) % 256, (rows + columns + noise) % 256]
+    return np.stack(planes, -1).astype(np.uint8)
+
+
+def square_hole(height: int, width: int, side: int) -> np.ndarray:
+    mask = np.zeros((height, width), np.uint8)
+    top, left = (height - side) // 2, (width - side) // 2
+    mask[top : top + side, left : left + side] = 255
+    return mask
+
+
+def test_it_says_where_it_is(server):
+    assert server.url in server.greeting
+    assert "cpu" in server.greeting or "cuda" in server.greeting
+
+
+def test_a_hole_is_filled_and_the_rest_untouched(server):
+    image, mask = photo(70, 90), square_hole(70, 90, 20)
+    response = httpx.post(server.url + "/inpaint", files={"image": png(image), "mask": png(mask)}, timeout=60)
+    assert response.status_code == 200, response.text
+    answer = pixels_of(response.content)
+    assert answer.shape == image.shape
+    assert np.array_equal(answer[mask == 0], image[mask == 0])
+    assert float(response.headers["x-hole"]) == pytest.approx(400 / 6300, abs=1e-4)
+    assert {"decode", "queue", "compute", "encode", "cache"} <= set(
+        re.findall(r"(\w+);dur", response.headers["server-timing"])
+    )
+
+
+def test_an_empty_mask_is_the_picture_and_a_full_one_is_refused(server):
+    image = photo(40, 40)
+    empty = httpx.post(server.url + "/inpaint", files={"image": png(image), "mask": png(image[..., 0] * 0)})
+    assert empty.status_code == 200
+    assert np.array_equal(pixels_of(empty.content), image)
+    full = httpx.post(
+        server.url + "/inpaint", files={"image": png(image), "mask": png(image[..., 0] * 0 + 255)}
+    )
+    assert full.status_code == 422
+
+
+@pytest.mark.parametrize(("scale", "size"), [("1", (31, 40)), ("2.7", (84, 108)), ("1.37", (42, 55))])
+def test_enlarging_meets_the_size(server, scale, size):
+    image = photo(31, 40)
+    response = httpx.post(server.url + f"/upscale?scale={scale}", files={"image": png(image)}, timeout=60)
+    assert response.status_code == 200, response.text
+    answer = pixels_of(response.content)
+    assert answer.shape == (*size, 3)
+    if scale == "1":
+        assert np.array_equal(answer, image)
+
+
+def test_an_abandoned_request_costs_no_compute(server):
+    before = server.metric("retouch_batch_size_sum")
+    image, mask = photo(256, 256, 3), square_hole(256, 256, 150)
+    request = httpx.Request("POST", server.url + "/inpaint", files={"image": png(image), "mask": png(mask)})
+    body = request.read()
+    head = f"POST /inpaint HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    head += f"Content-Type: {request.headers['content-type']}\r\n\r\n"
+    port = int(server.url.rpartition(":")[2])
+    # Distinct queries, so that they are not one flight; each leaves right after its upload.
+    for number in range(12):
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            text = head.replace("/inpaint", f"/inpaint?feather={number}")
+            connection.sendall(text.encode() + body)
+    response = httpx.post(
+        server.url + "/inpaint", files={"image": png(image), "mask": png(mask)}, timeout=120
+    )
+    assert response.status_code == 200
+    # One window is this last request's, and some were computed before their client was seen to leave.
+    assert server.metric("retouch_batch_size_sum") - before < 8
