@@ -40,6 +40,11 @@ class Backend(Protocol):
 
 
 def make_backend(settings: Settings) -> Backend:
+    # Imported late: each pulls in a runtime of its own.
+    if settings.backend == "onnx":
+        from service.engine.backends.onnx_backend import OnnxBackend
+
+        return OnnxBackend(settings)
     from service.engine.backends.torch_backend import TorchBackend
 
     return TorchBackend(settings)

@@ -1,0 +1,128 @@
+"""Networks run by ONNX Runtime, exported when they are loaded.
+
+Only what costs time is exported: an inpainter, or an upscaler's feature extractor. What depends on the scale
+stays in torch, since it differs from tile to tile.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from models import manifest, registry
+from models.manifest import ModelEntry
+from service.engine.backends.torch_backend import TorchBackend, TorchResident
+from service.engine.cores import usable_cores
+from service.settings import Settings
+
+log = logging.getLogger("retouch.engine")
+SAMPLE = 2  # example batch: an axis of length one would be taken for a constant
+
+
+class OnnxBackend(TorchBackend):
+    """The torch backend with another arithmetic inside; measuring and batching are the same."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        # Answers must not depend on the batch, which half precision here would make them do.
+        self._half = None
+        # The exhaustive search for convolutions costs up to a second for every new shape.
+        cuda = ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"})
+        self._providers: list[Any] = [cuda] if self._device.type == "cuda" else []
+        self._providers.append("CPUExecutionProvider")
+
+    def load(self, entry: ModelEntry) -> TorchResident:
+        net = manifest.load(entry.name, entry)
+        try:
+            session = self._session(net, entry)
+        except Exception as error:
+            log.warning("%s does not export, and runs in torch: %s", entry.name, error)
+            return super().load(entry)
+        net = net.to(self._device).requires_grad_(False)
+        size = 2 * sum(tensor.nbytes for tensor in net.parameters())  # the session has its own copy
+        return TorchResident(Exported(session, net), self._device, None, size)
+
+    def _session(self, net: nn.Module, entry: ModelEntry) -> onnxruntime.InferenceSession:
+        if not registry.get(entry.architecture).trainable:
+            raise ValueError("it is an algorithm, not a network")
+        module, inputs, names = heavy_part(net, entry.task)
+        content = trace(module, inputs, names)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = usable_cores()
+        session = onnxruntime.InferenceSession(content, options, providers=self._providers)
+        # A trace keeps the path of its example; other values in another batch show whether there are more.
+        others = [tensor[:1].flip(-1) for tensor in inputs]
+        with torch.inference_mode():
+            torch.testing.assert_close(run(session, others), module(*others), rtol=1e-3, atol=1e-3)
+        return session
+
+
+class Exported(nn.Module):
+    """Answers as the network does, with the session computing its heavy part."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, net: Any) -> None:
+        super().__init__()
+        self._session = session
+        self.net = net
+
+    def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> Tensor:
+        if sketch is not None:  # guided fills are rare enough not to be exported a second time
+            return self.net(image, mask, sketch)
+        return run(self._session, (image, mask))
+
+    def features(self, image: Tensor) -> Tensor:
+        return run(self._session, (image,))
+
+    def render(self, features: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        return self.net.render(features, *arguments, **options)
+
+
+def run(session: onnxruntime.InferenceSession, inputs: Sequence[Tensor]) -> Tensor:
+    names = [wanted.name for wanted in session.get_inputs()]
+    arrays = {name: tensor.cpu().numpy() for name, tensor in zip(names, inputs, strict=True)}
+    (output,) = session.run(None, arrays)
+    return torch.from_numpy(output).to(inputs[0].device)
+
+
+class Features(nn.Module):
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.net.features(image)
+
+
+def heavy_part(net: nn.Module, task: str) -> tuple[nn.Module, tuple[Tensor, ...], list[str]]:
+    """What is worth exporting, an example of its inputs, and their names."""
+    side = int(net.window)  # type: ignore[arg-type]
+    image = torch.rand(SAMPLE, 3, side, side)
+    if task == "upscale":
+        return Features(net).eval(), (image,), ["image"]
+    mask = torch.zeros(SAMPLE, 1, side, side)
+    mask[:, :, : side // 4, : side // 4] = 1
+    return net.eval(), (image, mask), ["image", "mask"]
+
+
+def trace(module: nn.Module, inputs: Sequence[Tensor], names: list[str]) -> bytes:
+    out = io.BytesIO()
+    with warnings.catch_warnings():
+        # The tracing exporter is the one that keeps all three axes free; torch calls it legacy.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            tuple(inputs),
+            out,  # type: ignore[arg-type]
+            input_names=names,
+            output_names=["answer"],
+            dynamic_axes={name: {0: "batch", 2: "height", 3: "width"} for name in (*names, "answer")},
+            dynamo=False,
+        )
+    return out.getvalue()
