@@ -33,9 +33,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import models
+from models.registry import size_rule
 from service.app import create_app
 from service.engine.backends.torch_backend import choose_device
 from service.engine.cores import usable_cores
+from service.imaging.windows import cut, plan_holes
 
 SIDE = 512
 
@@ -133,12 +135,22 @@ def through_http(server: Server, arguments: argparse.Namespace, seeds: itertools
     return total / (time.monotonic() - started)
 
 
+def windows(net: torch.nn.Module, count: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """The very windows that the service cuts from its pictures, as the network takes them."""
+    rule = size_rule(net)
+    images, holes = [], []
+    for seed in range(count):
+        image, mask = (np.asarray(Image.open(io.BytesIO(content))) for content in photograph(seed))
+        (plan,) = plan_holes(mask > 0, int(net.window))  # type: ignore[arg-type]
+        pixels, hole = cut(image, mask > 0, plan, rule.multiple, rule.minimum)
+        images.append(torch.from_numpy(pixels).permute(2, 0, 1).float() / 255)
+        holes.append(torch.from_numpy(hole).float()[None])
+    return torch.stack(images).to(device), torch.stack(holes).to(device)
+
+
 def bare(net: torch.nn.Module, batch: int, device: torch.device, seconds: float) -> float:
-    side = int(net.window)  # type: ignore[arg-type]
-    image = torch.rand(batch, 3, side, side, device=device)
-    hole = torch.zeros(batch, 1, side, side, device=device)
-    hole[:, :, side // 3 : side // 2, side // 3 : side // 2] = 1
-    done, started = 0, 0.0
+    image, hole = windows(net, batch, device)
+    done = 0
     with torch.inference_mode():
         net(image, hole)
         started = time.monotonic()
