@@ -177,6 +177,8 @@ class Engine:
                 slot.ticket.fail(answer)
             else:
                 slot.ticket.answer(slot.index, answer)
+        # While nothing comes, a finished picture must not stay in memory.
+        self._running = []
 
     def _warm(self, model: str) -> None:
         """Load, and run once for the pace; the run before that pays for the libraries' own preparations."""

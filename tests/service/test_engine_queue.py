@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from concurrent.futures import Future
 
 import numpy as np
@@ -41,6 +42,14 @@ def test_answers_come_in_the_order_of_the_windows(engine):
     assert [int(output[0, 0, 0]) for output in computed.outputs] == [6, 8, 10]
     assert computed.queue >= 0
     assert computed.compute > 0
+
+
+def test_an_idle_engine_holds_no_pixels(engine):
+    pixels = window(1)
+    kept = weakref.ref(pixels)
+    engine.compute(make_job(), "a", [pixels]).result(5)
+    del pixels
+    until(lambda: kept() is None)
 
 
 def test_windows_gather_while_the_device_is_busy_and_only_equal_shapes_and_models_join(backend, engine):
