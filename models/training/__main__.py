@@ -11,5 +11,14 @@ parser.add_argument("--data", type=Path, required=True, help="folder of photogra
 parser.add_argument("--minutes", type=float, help="overrides the config's budget")
 parser.add_argument("--out", type=Path, help="default: runs/ and the config's name")
 parser.add_argument("--fresh", action="store_true", help="start over instead of resuming")
+parser.add_argument("--held-out", type=Path, help="pictures never to train on; default: eval beside the data")
 arguments = parser.parse_args()
-print(train(arguments.config, arguments.data, arguments.minutes, arguments.out, not arguments.fresh))
+weights = train(
+    arguments.config,
+    arguments.data,
+    arguments.minutes,
+    arguments.out,
+    resume=not arguments.fresh,
+    held_out=arguments.held_out,
+)
+print(weights)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from models.training import loop
-from models.training.upscale import UpscaleConfig, UpscaleRecipe
+from models import registry
+from models.training import loop, upscale
+from models.training.overlap import refuse_overlap
+
+# What a task's config becomes: (config, folder of photographs, folder for caches, device) -> recipe.
+MakeRecipe = Callable[[dict[str, Any], Path, Path, torch.device], loop.Recipe]
+RECIPES: dict[registry.Task, MakeRecipe] = {
+    "upscale": upscale.make_recipe,
+}
 
 
 def best_device() -> torch.device:
@@ -21,15 +30,20 @@ def train(
     minutes: float | None = None,
     out_dir: Path | None = None,
     resume: bool = True,
+    held_out: Path | None = None,
 ) -> Path:
-    """Train as `config_path` says on the photographs in `data_dir`; the file of the averaged weights."""
+    """Train as `config_path` says on the photographs in `data_dir`; the file of the averaged weights.
+
+    Refuses photographs that are also under `held_out`: by default the folder `eval` beside the data, if any.
+    """
     config = tomllib.loads(config_path.read_text(encoding="utf-8"))
     out = out_dir or Path("runs") / config_path.stem
     schedule = dict(config["schedule"])
     if minutes is not None:
         schedule["minutes"] = minutes
-    recipe_config = UpscaleConfig(**config["recipe"])
-    recipe = UpscaleRecipe(
-        config["architecture"], recipe_config, data_dir, out.parent / "cache", best_device()
-    )
+    judged = held_out or data_dir.resolve().parent / "eval"
+    if held_out is not None or judged.is_dir():
+        refuse_overlap(data_dir, judged)
+    make = RECIPES[registry.get(config["architecture"]).task]
+    recipe = make(config, data_dir, out.parent / "cache", best_device())
     return loop.run(recipe, loop.Schedule(**schedule), out, resume)

@@ -1,8 +1,8 @@
 """One training loop for every recipe: schedule, averaging, logs, checkpoints, and an end on time.
 
 A recipe knows its networks, data and losses; the loop knows time. The learning rate follows the share of the
-budget that is spent, so that a run of any length ends with small steps, and a run that is stopped early still
-leaves its averaged weights.
+budget (of time or of steps) that is spent, so that a run of any length ends with small steps, and a run that
+is stopped early still leaves its averaged weights.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class Recipe(Protocol):
 @dataclass(frozen=True)
 class Schedule:
     minutes: float
+    steps: int | None = None  # ends the run if it comes before the minutes do
     seed: int = 0
     average: float = 0.999
     floor: float = 0.01  # last learning rate, as a share of the first
@@ -52,6 +53,10 @@ class Schedule:
     kind: str = "cosine"  # or "constant"
     log_every: float = 20.0  # seconds
     save_every: float = 120.0
+
+    def progress(self, seconds: float, step: int) -> float:
+        """The share of the budget that is spent."""
+        return max(seconds / (self.minutes * 60), step / self.steps if self.steps else 0.0)
 
     def rate(self, progress: float) -> float:
         """The share of the peak learning rate at `progress` through the budget."""
@@ -142,7 +147,6 @@ def run(recipe: Recipe, schedule: Schedule, out: Path, resume: bool = True) -> P
     if resume and checkpoint.exists():
         step, spent = restore(checkpoint, recipe, average)
     peaks = {name: [group["lr"] for group in opt.param_groups] for name, opt in recipe.optimisers.items()}
-    budget = schedule.minutes * 60
     batches = Batches(recipe, schedule.seed, step)
     log = Log(out / "log.csv", fresh=step == 0)
     started = logged = saved = time.monotonic()
@@ -150,9 +154,10 @@ def run(recipe: Recipe, schedule: Schedule, out: Path, resume: bool = True) -> P
         with until_told() as told:
             while not told.is_set():
                 elapsed = spent + time.monotonic() - started
-                if elapsed >= budget:
+                progress = schedule.progress(elapsed, step)
+                if progress >= 1:
                     break
-                set_rates(recipe, peaks, schedule.rate(elapsed / budget))
+                set_rates(recipe, peaks, schedule.rate(progress))
                 losses = recipe.step(batches.take(), step)
                 step += 1
                 average.update(recipe.net)

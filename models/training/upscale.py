@@ -84,5 +84,9 @@ class UpscaleRecipe:
         return Image.fromarray(np.concatenate([imresize(small, 3), ours, truth], 1))
 
 
+def make_recipe(config: dict[str, Any], data: Path, cache: Path, device: torch.device) -> UpscaleRecipe:
+    return UpscaleRecipe(config["architecture"], UpscaleConfig(**config["recipe"]), data, cache, device)
+
+
 def as_tensor(pictures: list[np.ndarray[Any, np.dtype[np.uint8]]]) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
