@@ -43,7 +43,7 @@ class Server:
             except httpx.TransportError:
                 pass
             time.sleep(0.05)
-        self.process.kill()
+        self.kill()
         raise RuntimeError("the server did not become ready")
 
     def metric(self, name: str) -> float:
@@ -54,6 +54,10 @@ class Server:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
 
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
@@ -63,8 +67,7 @@ class Server:
 def server() -> Iterator[Server]:
     running = Server()
     yield running
-    running.process.kill()
-    running.process.wait()
+    running.kill()
 
 
 def png(pixels: np.ndarray) -> bytes:
