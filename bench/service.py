@@ -143,7 +143,7 @@ def windows(net: torch.nn.Module, count: int, device: torch.device) -> tuple[tor
         image, mask = (np.asarray(Image.open(io.BytesIO(content))) for content in photograph(seed))
         (plan,) = plan_holes(mask > 0, int(net.window))  # type: ignore[arg-type]
         pixels, hole = cut(image, mask > 0, plan, rule.multiple, rule.minimum)
-        images.append(torch.from_numpy(pixels).permute(2, 0, 1).float() / 255)
+        images.append(torch.tensor(pixels).permute(2, 0, 1).float() / 255)
         holes.append(torch.from_numpy(hole).float()[None])
     return torch.stack(images).to(device), torch.stack(holes).to(device)
 
