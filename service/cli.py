@@ -79,6 +79,12 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--minutes", type=float)
     train.add_argument("--output", type=Path, help="default: runs/ and the config's name")
     train.add_argument("--fresh", action="store_true", help="start over instead of resuming")
+    train.add_argument(
+        "--held-out", type=Path, help="pictures never to train on; default: the folder eval beside the data"
+    )
+
+    evaluate = commands.add_parser("evaluate", help="judge models on folders of pictures", add_help=False)
+    evaluate.add_argument("rest", nargs=argparse.REMAINDER)  # parsed where the networks are at hand
     return parser
 
 
@@ -227,16 +233,21 @@ def models(settings: Settings) -> int:
 
 
 def train(arguments: argparse.Namespace) -> int:
+    from models.training import OverlapError
     from models.training import train as run
 
     output = arguments.output or Path("runs") / arguments.config.stem
-    run(
-        arguments.config,
-        arguments.data,
-        minutes=arguments.minutes,
-        out_dir=output,
-        resume=not arguments.fresh,
-    )
+    try:
+        run(
+            arguments.config,
+            arguments.data,
+            minutes=arguments.minutes,
+            out_dir=output,
+            resume=not arguments.fresh,
+            held_out=arguments.held_out,
+        )
+    except OverlapError as error:
+        raise UsageError(str(error)) from error
     return 0
 
 
@@ -246,6 +257,10 @@ def dispatch(arguments: argparse.Namespace) -> int:
     settings = Settings()
     if settings.weights_dir:
         os.environ["RETOUCH_WEIGHTS_DIR"] = str(settings.weights_dir)
+    if arguments.command == "evaluate":
+        from models.evaluation import command
+
+        return command.main(arguments.rest, "retouch evaluate")
     if arguments.command == "serve":
         return serve(arguments, settings)
     if arguments.command == "models":

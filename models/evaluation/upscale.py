@@ -68,7 +68,7 @@ def pair(picture: Picture, scale: Fraction) -> tuple[Picture, Picture]:
 def pictures_in(folder: Path) -> list[Path]:
     found = [path for path in sorted(folder.glob("*.png")) if not PREPARED.search(path.stem)]
     if not found:
-        raise ValueError(f"no PNG pictures in {folder}")
+        raise FileNotFoundError(f"no PNG pictures in {folder}")
     return found
 
 

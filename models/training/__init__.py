@@ -1,5 +1,6 @@
 """How our weights are made."""
 
 from models.training.configure import train
+from models.training.overlap import OverlapError
 
-__all__ = ["train"]
+__all__ = ["OverlapError", "train"]

@@ -20,7 +20,7 @@ class Pictures:
     def __init__(self, folder: Path, cache: Path, longest: int = 1024) -> None:
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
         if not files:
-            raise ValueError(f"no pictures in {folder}")
+            raise FileNotFoundError(f"no pictures in {folder}")
         self.names = [path.name for path in files]
         listing = json.dumps([[path.name, path.stat().st_size] for path in files] + [longest])
         key = hashlib.sha256(listing.encode()).hexdigest()[:16]

@@ -12,6 +12,7 @@ from PIL import Image
 
 import models
 from models.evaluation import evaluate_upscale
+from models.evaluation.command import main
 from models.evaluation.metrics import luma, psnr, shave, ssim
 from models.evaluation.upscale import bicubic, by_network, lanczos, pair, pictures_in
 
@@ -94,3 +95,12 @@ def test_a_network_enlarges_to_the_size_asked_for(noise):
     net = models.create("meta-sr-small", channels=8, blocks=1, hidden=4)
     enlarge = by_network(net, torch.device("cpu"))
     assert enlarge(noise, Fraction(5, 2), (99, 108)).shape == (99, 108, 3)
+
+
+def test_the_command_prints_and_writes_the_table(folder, tmp_path, capsys):
+    out = tmp_path / "table"
+    arguments = ["upscale", str(folder), "--scale", "4", "--device", "cpu", "--output", str(out)]
+    assert main([*arguments, "--model", "meta-sr-small"]) == 0
+    printed = capsys.readouterr().out
+    assert "| bicubic | lanczos | meta-sr-small |" in printed
+    assert printed == out.with_suffix(".md").read_text()

@@ -1,0 +1,35 @@
+"""The command line of judging, shared by `python -m models.evaluation` and `retouch evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from models.evaluation.upscale import SCALES, as_markdown, evaluate_upscale
+
+
+def build_parser(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(program)
+    tasks = parser.add_subparsers(dest="task", required=True, metavar="TASK")
+    upscale = tasks.add_parser("upscale", help="PSNR and SSIM of upscalers, beside bicubic and Lanczos")
+    upscale.add_argument("folders", type=Path, nargs="+", help="folders of PNG pictures: Set5, Set14 ...")
+    upscale.add_argument("--model", action="append", help="may be repeated; default: all installed")
+    upscale.add_argument("--scale", type=float, action="append", help=f"may be repeated; default: {SCALES}")
+    upscale.add_argument("--limit", type=int, help="the first pictures of each folder alone")
+    upscale.add_argument("--device", help="default: a GPU if there is one")
+    upscale.add_argument("-o", "--output", type=Path, help="also write OUTPUT.json and OUTPUT.md")
+    return parser
+
+
+def main(argv: list[str] | None = None, program: str = "models.evaluation") -> int:
+    arguments = build_parser(program).parse_args(argv)
+    answer = evaluate_upscale(
+        {folder.name: folder for folder in arguments.folders},
+        arguments.model,
+        arguments.scale or SCALES,
+        out=arguments.output,
+        device=arguments.device,
+        limit=arguments.limit,
+    )
+    print(as_markdown(answer), end="")
+    return 0
