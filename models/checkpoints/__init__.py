@@ -49,7 +49,7 @@ def importers() -> dict[str, Importer]:
 
 
 def as_tensor(value: Tensor | npt.NDArray[Any]) -> Tensor:
-    return value if isinstance(value, Tensor) else torch.from_numpy(np.ascontiguousarray(value))
+    return value if isinstance(value, Tensor) else torch.from_numpy(np.array(value, order="C"))
 
 
 WRAPPERS = ("state_dict", "model", "sd", "G", "netG", "generator", "params_ema", "params")
@@ -123,3 +123,7 @@ def fill(net: nn.Module, state: State, name: str) -> None:
                 f"{name}: {key!r} has shape {tuple(value.shape)}, not {tuple(own[key].shape)}"
             )
     net.load_state_dict(state, strict=True)
+
+
+from models.checkpoints import deepfill as deepfill  # noqa: E402 -- importers need what is above
+from models.checkpoints import partial_conv as partial_conv  # noqa: E402
