@@ -82,6 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--held-out", type=Path, help="pictures never to train on; default: the folder eval beside the data"
     )
+    train.add_argument("--features", type=Path, help="pretrained feature network, for perceptual losses")
 
     evaluate = commands.add_parser("evaluate", help="judge models on folders of pictures", add_help=False)
     evaluate.add_argument("rest", nargs=argparse.REMAINDER)  # parsed where the networks are at hand
@@ -245,6 +246,7 @@ def train(arguments: argparse.Namespace) -> int:
             out_dir=output,
             resume=not arguments.fresh,
             held_out=arguments.held_out,
+            features=arguments.features,
         )
     except OverlapError as error:
         raise UsageError(str(error)) from error

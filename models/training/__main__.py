@@ -12,6 +12,7 @@ parser.add_argument("--minutes", type=float, help="overrides the config's budget
 parser.add_argument("--out", type=Path, help="default: runs/ and the config's name")
 parser.add_argument("--fresh", action="store_true", help="start over instead of resuming")
 parser.add_argument("--held-out", type=Path, help="pictures never to train on; default: eval beside the data")
+parser.add_argument("--features", type=Path, help="pretrained feature network, for perceptual losses")
 arguments = parser.parse_args()
 weights = train(
     arguments.config,
@@ -20,5 +21,6 @@ weights = train(
     arguments.out,
     resume=not arguments.fresh,
     held_out=arguments.held_out,
+    features=arguments.features,
 )
 print(weights)

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 
 from models import registry
-from models.training import loop, upscale
+from models.training import inpaint, loop, upscale
 from models.training.overlap import refuse_overlap
 
-# What a task's config becomes: (config, folder of photographs, folder for caches, device) -> recipe.
-MakeRecipe = Callable[[dict[str, Any], Path, Path, torch.device], loop.Recipe]
+# What a task's config becomes: (config, photographs, folder for caches, device, feature network) -> recipe.
+MakeRecipe = Callable[[dict[str, Any], Path, Path, torch.device, Path | None], loop.Recipe]
 RECIPES: dict[registry.Task, MakeRecipe] = {
+    "inpaint": inpaint.make_recipe,
     "upscale": upscale.make_recipe,
 }
 
@@ -31,10 +32,12 @@ def train(
     out_dir: Path | None = None,
     resume: bool = True,
     held_out: Path | None = None,
+    features: Path | None = None,
 ) -> Path:
     """Train as `config_path` says on the photographs in `data_dir`; the file of the averaged weights.
 
     Refuses photographs that are also under `held_out`: by default the folder `eval` beside the data, if any.
+    `features` is the file of a pretrained feature network, for configs that ask for its losses.
     """
     config = tomllib.loads(config_path.read_text(encoding="utf-8"))
     out = out_dir or Path("runs") / config_path.stem
@@ -45,5 +48,5 @@ def train(
     if held_out is not None or judged.is_dir():
         refuse_overlap(data_dir, judged)
     make = RECIPES[registry.get(config["architecture"]).task]
-    recipe = make(config, data_dir, out.parent / "cache", best_device())
+    recipe = make(config, data_dir, out.parent / "cache", best_device(), features)
     return loop.run(recipe, loop.Schedule(**schedule), out, resume)

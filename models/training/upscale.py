@@ -84,7 +84,9 @@ class UpscaleRecipe:
         return Image.fromarray(np.concatenate([imresize(small, 3), ours, truth], 1))
 
 
-def make_recipe(config: dict[str, Any], data: Path, cache: Path, device: torch.device) -> UpscaleRecipe:
+def make_recipe(
+    config: dict[str, Any], data: Path, cache: Path, device: torch.device, features: Path | None = None
+) -> UpscaleRecipe:
     return UpscaleRecipe(config["architecture"], UpscaleConfig(**config["recipe"]), data, cache, device)
 
 

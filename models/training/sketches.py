@@ -1,0 +1,52 @@
+"""Sketches to train guidance with: the picture's own edges, some of them left out."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+THRESHOLD = 0.12  # gradient of the blurred luma, in grey levels of [0, 1] a pixel
+
+
+def edges(image: Tensor) -> Tensor:
+    """(B, 1, H, W) in {0, 1}: thin lines where luma changes most, as Canny's detector finds them."""
+    luma = (image * torch.tensor([0.299, 0.587, 0.114], device=image.device).view(3, 1, 1)).sum(1, True)
+    line = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=image.device) / 16
+    soft = F.conv2d(F.pad(luma, (2, 2, 2, 2), mode="replicate"), line.view(1, 1, 5, 1) * line)
+    padded = F.pad(soft, (1, 1, 1, 1), mode="replicate")
+    across = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
+    down = padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
+    strength = torch.sqrt(across.square() + down.square() + 1e-12)
+    around = F.pad(strength, (1, 1, 1, 1))
+    # A line's pixel is stronger than both neighbours in the direction of the gradient.
+    height, width = strength.shape[-2:]
+
+    def neighbour(rows: int, columns: int) -> Tensor:
+        return around[..., 1 + rows : 1 + rows + height, 1 + columns : 1 + columns + width]
+
+    steep = down.abs() > 2.414 * across.abs()
+    flat = across.abs() > 2.414 * down.abs()
+    same = across * down > 0
+    ahead = torch.where(
+        steep,
+        neighbour(1, 0),
+        torch.where(flat, neighbour(0, 1), torch.where(same, neighbour(1, 1), neighbour(1, -1))),
+    )
+    behind = torch.where(
+        steep,
+        neighbour(-1, 0),
+        torch.where(flat, neighbour(0, -1), torch.where(same, neighbour(-1, -1), neighbour(-1, 1))),
+    )
+    ridge = (strength >= ahead) & (strength > behind)
+    return (ridge & (strength > THRESHOLD)).to(image.dtype)
+
+
+def drop(sketch: Tensor, kept: float, generator: torch.Generator | None = None) -> Tensor:
+    """Whole samples lose their sketch, others parts of it: people draw a few lines, or none."""
+    count = sketch.shape[0]
+    device = sketch.device
+    whole = torch.rand(count, 1, 1, 1, generator=generator).to(device) < kept
+    cells = torch.rand(count, 1, 4, 4, generator=generator).to(device) < 0.7
+    parts = F.interpolate(cells.to(sketch.dtype), sketch.shape[-2:], mode="nearest")
+    return sketch * whole * parts
