@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from models.evaluation import inpaint
 from models.evaluation.upscale import SCALES, as_markdown, evaluate_upscale
 
 
@@ -18,11 +19,21 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     upscale.add_argument("--limit", type=int, help="the first pictures of each folder alone")
     upscale.add_argument("--device", help="default: a GPU if there is one")
     upscale.add_argument("-o", "--output", type=Path, help="also write OUTPUT.json and OUTPUT.md")
+    fills = tasks.add_parser("inpaint", help="fills against what was there, beside OpenCV's methods")
+    fills.add_argument("folder", type=Path, help="holds images/ and masks/ with PNGs of the same names")
+    fills.add_argument("--model", action="append", help="may be repeated; default: all installed")
+    fills.add_argument("--features", type=Path, help="feature network, for the perceptual distance")
+    fills.add_argument("--limit", type=int, help="the first pictures alone")
+    fills.add_argument("--device", help="default: a GPU if there is one")
+    fills.add_argument("-o", "--output", type=Path, help="also write OUTPUT.json, .md and .jpg")
     return parser
 
 
 def main(argv: list[str] | None = None, program: str = "models.evaluation") -> int:
     arguments = build_parser(program).parse_args(argv)
+    if arguments.task == "inpaint":
+        print(inpaint_table(arguments), end="")
+        return 0
     answer = evaluate_upscale(
         {folder.name: folder for folder in arguments.folders},
         arguments.model,
@@ -33,3 +44,15 @@ def main(argv: list[str] | None = None, program: str = "models.evaluation") -> i
     )
     print(as_markdown(answer), end="")
     return 0
+
+
+def inpaint_table(arguments: argparse.Namespace) -> str:
+    answer = inpaint.evaluate_inpaint(
+        arguments.folder,
+        arguments.model,
+        arguments.features,
+        out=arguments.output,
+        device=arguments.device,
+        limit=arguments.limit,
+    )
+    return inpaint.as_markdown(answer)
