@@ -1,3 +1,5 @@
 """Networks that enlarge by any factor; importing one enters it into the registry."""
 
+from models.upscaling import meta_edsr as meta_edsr
+from models.upscaling import meta_rdn as meta_rdn
 from models.upscaling import meta_sr_small as meta_sr_small

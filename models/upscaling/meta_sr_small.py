@@ -2,9 +2,8 @@
 
 Ours, not the paper's: the backbone is a chain of EDSR's residual blocks (two 3x3 convolutions, no
 normalisation) with one long skip; the decoder predicts only what bicubic enlargement lacks, with a narrow
-prediction network. Starting from bicubic, training spends its time on detail, and far beyond the scales it
-has seen the answer falls back to bicubic and not to noise. The small picture travels as the last three
-channels of the features, so that rendering needs nothing else.
+prediction network. The small picture travels as the last three channels of the features, so that rendering
+needs nothing else.
 """
 
 from __future__ import annotations
@@ -12,21 +11,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.layers import bicubic
-from models.layers.meta_upscale import MetaUpscale
+from models.layers.meta_upscale import OnBicubic
 from models.layers.placement import Axis
 from models.registry import SizeRule, architecture
+from models.upscaling.blocks import ResidualBlock
 from models.upscaling.upscaler import Upscaler
-
-
-class ResidualBlock(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(torch.relu(self.first(x)))
 
 
 @architecture(
@@ -42,13 +31,11 @@ class MetaSRSmall(Upscaler):
         self.head = nn.Conv2d(3, channels, 3, padding=1)
         self.body = nn.Sequential(*(ResidualBlock(channels) for _ in range(blocks)))
         self.tail = nn.Conv2d(channels, channels, 3, padding=1)
-        self.upscale = MetaUpscale(channels, hidden)
+        self.upscale = OnBicubic(channels, hidden)
         for block in self.body:
             # Each block starts as nothing, so that any depth trains from the first step.
             nn.init.zeros_(block.second.weight)  # type: ignore[arg-type, union-attr]
             nn.init.zeros_(block.second.bias)  # type: ignore[arg-type, union-attr]
-        nn.init.zeros_(self.upscale.leave.weight)  # and the detail on top of bicubic likewise
-        nn.init.zeros_(self.upscale.leave.bias)
         # In theory one pixel a convolution; what lies beyond half of that moves no answer by 1/255.
         self.receptive_field = blocks + 4
 
@@ -59,5 +46,4 @@ class MetaSRSmall(Upscaler):
     def decode(
         self, features: Tensor, rows: Axis, columns: Axis, origin: tuple[int, int], inverse: float
     ) -> Tensor:
-        detail = self.upscale(features[:, :-3], rows, columns, origin, inverse)
-        return detail + bicubic.enlarge(features[:, -3:], rows, columns, origin)
+        return self.upscale(features, rows, columns, origin, inverse)
