@@ -24,9 +24,19 @@ def local_backend(settings: Settings, metrics: Metrics) -> Backend:
     return LocalDispatcher(settings, metrics)
 
 
+def redis_backend(settings: Settings, metrics: Metrics) -> Backend:
+    from service.dispatch.redis.producer import RedisDispatcher
+
+    return RedisDispatcher(settings, metrics)
+
+
+def configured_backend(settings: Settings, metrics: Metrics) -> Backend:
+    return (redis_backend if settings.dispatch == "redis" else local_backend)(settings, metrics)
+
+
 def create_app(
     settings: Settings | None = None,
-    make_backend: Callable[[Settings, Metrics], Backend] = local_backend,
+    make_backend: Callable[[Settings, Metrics], Backend] = configured_backend,
 ) -> FastAPI:
     settings = settings or Settings()
     metrics = Metrics()

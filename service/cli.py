@@ -17,6 +17,8 @@ from service.jobs.job import InpaintParameters, Job, Parameters, UpscaleParamete
 from service.settings import Settings
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from service.jobs.runner import Runner
 
 NO_DEADLINE = float("inf")
@@ -48,6 +50,11 @@ def build_parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="serve HTTP")
     serve.add_argument("--host")
     serve.add_argument("--port", type=int)
+
+    worker = commands.add_parser("worker", help="compute what API processes put into Redis")
+    worker.add_argument("--models", default="", help="comma-separated; all that are installed by default")
+    worker.add_argument("--host")
+    worker.add_argument("--port", type=int, help="of health and metrics; default: RETOUCH_WORKER_PORT")
 
     inpaint = commands.add_parser("inpaint", help="fill a hole in one picture")
     inpaint.add_argument("photo", type=Path)
@@ -90,22 +97,45 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def serve(arguments: argparse.Namespace, settings: Settings) -> int:
-    import uvicorn
-
     from service.app import create_app
-    from service.observability import logs
 
-    logs.configure(settings.log_level, settings.log_format)
-    changes = {name: getattr(arguments, name) for name in ("host", "port")}
-    settings = settings.model_copy(
-        update={name: value for name, value in changes.items() if value is not None}
-    )
+    settings = set_up(arguments, settings)
     app = create_app(settings)
     backend = app.state.services.dispatcher
-    names = ", ".join(row["name"] for row in backend.models())
+    names = ", ".join(row["name"] for row in backend.models()) or "as the workers announce them"
     print(
         f"Retouch on http://{settings.host}:{settings.port} ({backend.device}); models: {names}", flush=True
     )
+    return run_server(app, settings)
+
+
+def worker(arguments: argparse.Namespace, settings: Settings) -> int:
+    from service.worker import create_worker
+
+    if not settings.redis_url:
+        raise UsageError("a worker needs RETOUCH_REDIS_URL")
+    settings = set_up(arguments, settings.model_copy(update={"port": settings.worker_port}))
+    app = create_worker(settings, [name.strip() for name in arguments.models.split(",") if name.strip()])
+    found = app.state.services.dispatcher
+    address = f"http://{settings.host}:{settings.port}"
+    print(
+        f"Retouch worker ({found.device}), health on {address}; models: {', '.join(found.hosted)}", flush=True
+    )
+    return run_server(app, settings)
+
+
+def set_up(arguments: argparse.Namespace, settings: Settings) -> Settings:
+    """Logs, and the settings with the address that the command line names."""
+    from service.observability import logs
+
+    logs.configure(settings.log_level, settings.log_format)
+    given = {name: getattr(arguments, name) for name in ("host", "port")}
+    return settings.model_copy(update={name: value for name, value in given.items() if value is not None})
+
+
+def run_server(app: FastAPI, settings: Settings) -> int:
+    import uvicorn
+
     # uvicorn raises the signal that ended it once more when it is done; an orderly end is no failure.
     signal.signal(signal.SIGTERM, lambda *_: None)
     uvicorn.run(
@@ -265,6 +295,8 @@ def dispatch(arguments: argparse.Namespace) -> int:
         return command.main(arguments.rest, "retouch evaluate")
     if arguments.command == "serve":
         return serve(arguments, settings)
+    if arguments.command == "worker":
+        return worker(arguments, settings)
     if arguments.command == "models":
         return models(settings)
     if arguments.command == "batch":

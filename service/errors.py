@@ -95,3 +95,10 @@ class ComputeFailed(Problem):
 
     status = 500
     title = "The network failed on this picture"
+
+
+class Poisoned(Problem):
+    """Workers died of this very request, so it is not tried again."""
+
+    status = 500
+    title = "The request was given up"

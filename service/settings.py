@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -42,6 +42,12 @@ class Settings(BaseSettings):
     cache_ttl: int = Field(86_400, ge=1, description="life of an entry in Redis, in seconds")
     cache_entry_bytes: int = Field(20_000_000, ge=1, description="largest result worth caching")
 
+    # Workers elsewhere.
+    dispatch: Literal["local", "redis"] = Field("local", description="where pictures are computed")
+    lease: float = Field(6.0, gt=0, le=30, description="seconds after which a silent worker's jobs move on")
+    worker_port: int = Field(8001, ge=0, le=65535, description="a worker's health and metrics")
+    worker_places: int = Field(0, ge=0, description="jobs a worker holds; 0: what its device can batch")
+
     # Who may call.
     api_keys: SecretStr = Field(SecretStr(""), description="comma-separated; empty: open to everyone")
     admin_key: SecretStr = Field(SecretStr(""), description="allows loading and unloading; empty: off")
@@ -50,3 +56,9 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "text"] = "auto"
+
+    @model_validator(mode="after")
+    def _redis_is_named(self) -> Settings:
+        if self.dispatch == "redis" and not self.redis_url:
+            raise ValueError("RETOUCH_DISPATCH=redis needs RETOUCH_REDIS_URL")
+        return self

@@ -66,6 +66,11 @@ class LocalDispatcher:
                 log.error("cannot warm up %s: %s", name, error)
         self._warm = True
 
+    async def warmed(self) -> None:
+        """Until the models that are to be there from the start are there, or have failed to load."""
+        if self._warming:
+            await asyncio.shield(self._warming)
+
     def ready(self) -> tuple[bool, str]:
         alive, reason = self.runner.engine.ready()
         if self._stopping:

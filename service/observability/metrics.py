@@ -36,6 +36,12 @@ class Metrics:
         )
         self.rejected = Counter("retouch_rejected", "Requests refused", ("reason",), registry=registry)
         self.cache = Counter("retouch_cache", "Cache look-ups by result", ("result",), registry=registry)
+        self.entries = Counter(
+            "retouch_entries",
+            "Entries of the job streams by what became of them",
+            ("event",),
+            registry=registry,
+        )
 
     def exposition(self) -> bytes:
         return generate_latest(self.registry)

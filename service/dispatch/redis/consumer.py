@@ -1,0 +1,237 @@
+"""The worker's side: take as much as can be run, keep the lease, give a dispatcher what was taken."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+from service.dispatch.protocol import Dispatcher
+from service.dispatch.redis.client import FAILURES, Backoff, persist
+from service.dispatch.redis.fleet import Announcement
+from service.dispatch.redis.mailbox import Entry, Mailbox
+from service.dispatch.redis.wire import Outcome, job_from
+from service.errors import ComputeFailed, DeadlineExceeded, Poisoned, Problem
+from service.jobs.job import Job
+from service.observability.logs import request_id
+from service.observability.metrics import Metrics
+
+log = logging.getLogger("retouch.worker")
+
+MAX_DELIVERIES = 3
+BATCH_SHARE = 8  # every so many jobs one of the lower priority comes first, so that it never starves
+FRESHNESS = 0.2  # share of a new measurement in the average
+
+
+class Consumer:
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        backend: Dispatcher,
+        metrics: Metrics,
+        places: int,
+        lease: float,
+        announcement: Callable[[float | None], Announcement],
+        on_death: Callable[[], None],
+    ) -> None:
+        self._mailbox = mailbox
+        self._backend = backend
+        self._metrics = metrics
+        self._places = places
+        self._lease = lease
+        self._announcement = announcement
+        self._on_death = on_death
+        self._held: dict[Entry, Job | None] = {}
+        self._working: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Condition()  # notified when an entry is held no longer, and at the stop
+        self._orphans = False
+        self._taken = 0
+        self._pace = Pace()
+        self._stopping = False
+        self._connected = False
+        self._loops: list[asyncio.Task[None]] = []
+
+    def ready(self) -> tuple[bool, str]:
+        if self._stopping:
+            return False, "the worker is stopping"
+        return self._connected, "" if self._connected else "Redis cannot be reached"
+
+    async def start(self) -> None:
+        self._loops = [asyncio.create_task(self._read()), asyncio.create_task(self._beat())]
+        for loop in self._loops:
+            loop.add_done_callback(self._ended)
+
+    def _ended(self, loop: asyncio.Task[None]) -> None:
+        """A worker that no longer reads, or lets its leases run out, must not look alive."""
+        if not loop.cancelled() and (error := loop.exception()):
+            log.critical("the worker died: %s", error, exc_info=error)
+            self._connected = False
+            self._on_death()
+
+    async def stop(self, grace: float) -> None:
+        """Take nothing more, finish what is held, hand over what could not be finished in time."""
+        self._stopping = True
+        await self._notify()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                # The last read is waited for: what it brings would be out of reach for a lease.
+                if self._loops:
+                    await asyncio.wait(self._loops[:1])
+                await self._until(lambda: not self._held)
+        left = list(self._held)
+        for task in (*self._loops, *self._working):
+            task.cancel()
+        await asyncio.gather(*self._loops, *self._working, return_exceptions=True)
+        if left:
+            log.warning("leaving %d jobs to other workers", len(left))
+        for entry in left:
+            await self._release(entry)
+        await attempt(self._mailbox.leave)
+        await self._mailbox.close()
+
+    async def _read(self) -> None:
+        backoff = Backoff()
+        while not self._stopping:
+            try:
+                if not self._connected:
+                    await self._mailbox.open()
+                    self._connected = True
+                await (self._adopt() if self._orphans else self._fill())
+                backoff.reset()
+            except FAILURES as error:
+                # Down, or its streams are gone: either way open it anew.
+                self._connected = False
+                log.warning("jobs cannot be read: %s; connecting again", error)
+                await backoff.pause()
+
+    async def _fill(self) -> None:
+        """Read into the free places, and no more: others may be idle."""
+        await self._until(lambda: len(self._held) < self._places or self._stopping)
+        if self._stopping:
+            return
+        if self._taken % BATCH_SHARE == BATCH_SHARE - 1:
+            entries = await self._mailbox.take(1, lowest_first=True)
+        else:
+            entries = await self._mailbox.take(self._places - len(self._held), lowest_first=False)
+        for entry in entries or await self._mailbox.wait():
+            self._hold(entry)
+
+    async def _adopt(self) -> None:
+        """Take over what dead workers left, one entry at a time and alone.
+
+        Any of them may be what killed its worker. Alone, it cannot take others with it; and because nothing
+        is claimed before it is run, only entries that were running count as delivered once more.
+        """
+        while not self._stopping:
+            await self._until(lambda: not self._held)
+            adopted = await self._mailbox.adopt()
+            if adopted is None:
+                self._orphans = False
+                return
+            entry, deliveries = adopted
+            self._metrics.entries.labels("reclaimed").inc()
+            if deliveries > MAX_DELIVERIES:
+                await self._bury(entry)
+            else:
+                self._hold(entry)
+
+    async def _bury(self, entry: Entry) -> None:
+        reason = f"not finished in {MAX_DELIVERIES} deliveries"
+        log.error("job %s is given up: %s", entry.job, reason)
+        problem = Poisoned(f"Workers died of this request, {MAX_DELIVERIES} in a row; it is not tried again.")
+        self._metrics.entries.labels(await self._mailbox.settle(entry, problem, reason)).inc()
+
+    def _hold(self, entry: Entry) -> None:
+        if not self._held:
+            self._pace.busy()
+        self._held[entry] = None
+        self._taken += 1
+        self._metrics.entries.labels("taken").inc()
+        task = asyncio.create_task(self._work(entry))
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+
+    async def _work(self, entry: Entry) -> None:
+        outcome = await self._outcome(entry)
+        if outcome is None:
+            await self._release(entry)
+        else:
+            # Computed is computed: the result is kept for as long as it takes Redis to come back.
+            event = await persist(lambda: self._mailbox.settle(entry, outcome))
+            self._metrics.entries.labels(event).inc()
+        if self._held.pop(entry):
+            self._pace.finished()
+        await self._notify()
+
+    async def _outcome(self, entry: Entry) -> Outcome | None:
+        """What became of the job; None if another worker must say, since this one's engine died."""
+        fields, seconds = await persist(lambda: self._mailbox.load(entry))
+        if not fields or seconds <= 0:
+            return DeadlineExceeded("The deadline passed, or the client left, before a worker was free.")
+        try:
+            job = self._held[entry] = job_from(fields, seconds)
+            request_id.set(job.request_id)
+            return await self._backend.submit(job)
+        except Problem as problem:
+            return problem if self._backend.ready()[0] else None
+        except Exception as error:
+            log.error("unexpected failure", exc_info=error)
+            return ComputeFailed("The request failed unexpectedly; the worker has logged it.")
+
+    async def _release(self, entry: Entry) -> None:
+        await attempt(lambda: self._mailbox.release(entry))
+        self._metrics.entries.labels("released").inc()
+
+    async def _beat(self) -> None:
+        """Three times a lease, so that it survives two beats that fail."""
+        while True:
+            for duty in (self._renew, self._look_out, self._announce, self._mailbox.sweep):
+                await attempt(duty)
+            await asyncio.sleep(self._lease / 3)
+
+    async def _renew(self) -> None:
+        for entry in await self._mailbox.renew(list(self._held)):
+            if job := self._held.get(entry):
+                job.cancelled.set()
+
+    async def _look_out(self) -> None:
+        self._orphans = self._orphans or await self._mailbox.orphaned()
+
+    async def _announce(self) -> None:
+        if not self._stopping:
+            await self._mailbox.announce(self._announcement(self._pace.seconds))
+
+    async def _until(self, true: Callable[[], bool]) -> None:
+        async with self._changed:
+            await self._changed.wait_for(true)
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+
+class Pace:
+    """Seconds a job while there is work: the inverse of what this worker adds to the fleet's rate."""
+
+    def __init__(self) -> None:
+        self.seconds: float | None = None
+        self._since = 0.0
+
+    def busy(self) -> None:
+        self._since = time.monotonic()
+
+    def finished(self) -> None:
+        now = time.monotonic()
+        spent, self._since = now - self._since, now
+        self.seconds = spent if self.seconds is None else self.seconds + (spent - self.seconds) * FRESHNESS
+
+
+async def attempt(duty: Callable[[], Awaitable[Any]]) -> None:
+    """For what the next beat does again, or what time heals."""
+    try:
+        await duty()
+    except FAILURES as error:
+        log.info("not now: %s", error)

@@ -1,0 +1,151 @@
+"""A worker's view of the streams: entries taken, kept, answered, handed on. No policy and no state here."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from service.dispatch.redis import keys, scripts
+from service.dispatch.redis.client import connect, connect_blocking
+from service.dispatch.redis.fleet import SILENCE, Announcement
+from service.dispatch.redis.keys import GROUP, PRIORITIES
+from service.dispatch.redis.wire import Outcome, pack_outcome
+
+BLOCK = 1000  # milliseconds; also how long a stopping worker may still wait for its last read
+OUTCOME_LIFE = 60_000  # milliseconds; the waiting process fetches it at once, or is gone
+DEAD_LIFE = 7 * 24 * 3600 * 1000  # milliseconds after the last death
+FORGET = 10  # leases of silence after which a consumer without entries is deleted
+
+
+@dataclass(frozen=True)
+class Entry:
+    stream: str
+    id: str
+    job: str
+    reply: str
+
+
+class Mailbox:
+    def __init__(self, url: str, name: str, models: Sequence[str], lease: float) -> None:
+        self.name = name
+        self._streams = [[keys.stream(model, priority) for model in models] for priority in PRIORITIES]
+        self._all = [stream for several in self._streams for stream in several]
+        self._lease = int(1000 * lease)
+        self._client = connect(url)
+        self._reader = connect_blocking(url)
+        self._take = self._client.register_script(scripts.TAKE)
+        self._finish = self._client.register_script(scripts.FINISH)
+        self._retire = self._client.register_script(scripts.RETIRE)
+        self._announce = self._client.register_script(scripts.ANNOUNCE)
+
+    async def open(self) -> None:
+        """Make the groups, from entry 0: jobs may have been sent before there was a worker."""
+        for stream in self._all:
+            try:
+                await self._client.xgroup_create(stream, GROUP, "0", mkstream=True)
+            except ResponseError as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
+
+    async def take(self, most: int, lowest_first: bool) -> list[Entry]:
+        """Up to so many new entries, of whatever waits; none if nothing does."""
+        order = [
+            stream
+            for several in (self._streams[::-1] if lowest_first else self._streams)
+            for stream in random.sample(several, len(several))  # no model goes first always
+        ]
+        found = await self._take(order, [GROUP, self.name, most])
+        return [
+            entry_from(stream, name, dict(zip(fields[::2], fields[1::2], strict=True)))
+            for stream, name, fields in zip(found[::3], found[1::3], found[2::3], strict=True)
+        ]
+
+    async def wait(self) -> list[Entry]:
+        """The next entry, or nothing after a while; one a stream if several come in the same moment."""
+        read: Any = await self._reader.xreadgroup(
+            GROUP, self.name, dict.fromkeys(self._all, ">"), count=1, block=BLOCK
+        )
+        return [
+            entry_from(stream, name, fields) for stream, entries in read or () for name, fields in entries
+        ]
+
+    async def orphaned(self) -> bool:
+        """Whether there are entries whose lease has run out."""
+        async with self._client.pipeline(transaction=False) as pipe:
+            for stream in self._all:
+                pipe.xpending_range(stream, GROUP, "-", "+", 1, idle=self._lease)
+            return any(await pipe.execute())
+
+    async def adopt(self) -> tuple[Entry, int] | None:
+        """One entry whose lease has run out, and how often it has been delivered now."""
+        for stream in self._all:
+            cursor: Any = b"0-0"
+            while True:
+                cursor, entries, *_ = await self._client.xautoclaim(
+                    stream, GROUP, self.name, self._lease, start_id=cursor, count=1
+                )
+                for name, fields in entries:
+                    pending = await self._client.xpending_range(stream, GROUP, name, name, 1)
+                    if pending:  # else its late first owner has finished it
+                        return entry_from(stream, name, fields), int(pending[0]["times_delivered"])
+                if cursor == b"0-0":
+                    break
+        return None
+
+    async def load(self, entry: Entry) -> tuple[dict[bytes, bytes], float]:
+        """The upload, and the seconds that are left; nothing if nobody waits for it any more."""
+        async with self._client.pipeline(transaction=True) as pipe:
+            pipe.hgetall(keys.upload(entry.job))
+            pipe.pttl(keys.upload(entry.job))
+            fields, life = await pipe.execute()
+        return fields, life / 1000
+
+    async def renew(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Keep these for another lease; returns those that nobody waits for any more."""
+        async with self._client.pipeline(transaction=False) as pipe:
+            for entry in entries:
+                pipe.xclaim(entry.stream, GROUP, self.name, 0, [entry.id], justid=True)
+                pipe.exists(keys.upload(entry.job))
+            replies = await pipe.execute()
+        return [entry for entry, wanted in zip(entries, replies[1::2], strict=True) if not wanted]
+
+    async def settle(self, entry: Entry, outcome: Outcome, death: str = "") -> str:
+        """Answer, or bury with the reason of its death. Returns what came of it, for the metrics."""
+        event = await self._finish(
+            [entry.stream, keys.upload(entry.job), keys.outcome(entry.job), keys.DEAD],
+            [
+                *(GROUP, entry.id, entry.job, entry.reply),
+                *(pack_outcome(outcome), OUTCOME_LIFE, death, DEAD_LIFE),
+            ],
+        )
+        return "dead" if death else event.decode()
+
+    async def release(self, entry: Entry) -> None:
+        """Make it look long abandoned, so that the next worker takes it over at once."""
+        await self._client.xclaim(
+            entry.stream, GROUP, self.name, 0, [entry.id], idle=10 * self._lease, justid=True
+        )
+
+    async def announce(self, announcement: Announcement) -> None:
+        await self._announce([keys.FLEET], [self.name, announcement.pack(), SILENCE])
+
+    async def sweep(self) -> None:
+        """Remove the traces of workers that died long ago."""
+        await self._retire(self._all, [GROUP, "", FORGET * self._lease])
+
+    async def leave(self) -> None:
+        await self._client.hdel(keys.FLEET, self.name)
+        await self._retire(self._all, [GROUP, self.name, 2**53])
+
+    async def close(self) -> None:
+        await self._reader.aclose()
+        await self._client.aclose()
+
+
+def entry_from(stream: str | bytes, name: bytes, fields: dict[bytes, bytes]) -> Entry:
+    stream = stream.decode() if isinstance(stream, bytes) else stream
+    return Entry(stream, name.decode(), fields[b"job"].decode(), fields[b"reply"].decode())

@@ -1,0 +1,76 @@
+"""Jobs and outcomes as bytes: JSON and pictures only, so that writing to Redis is not running code here."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from service import errors
+from service.cache.entry import pack, unpack
+from service.errors import Problem
+from service.jobs.job import InpaintParameters, Job, Result, UpscaleParameters
+
+Outcome = Result | Problem
+UPLOADS = ("image", "mask", "sketch")
+PROBLEMS = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type)}
+
+
+def upload_fields(job: Job) -> dict[str, bytes]:
+    head = {
+        "task": job.task,
+        "model": job.model,
+        "request_id": job.request_id,
+        "parameters": job.parameters.model_dump(),
+    }
+    files = {name: getattr(job, name) for name in UPLOADS}
+    return {"head": json.dumps(head).encode()} | {k: file for k, file in files.items() if file is not None}
+
+
+def job_from(fields: Mapping[bytes, bytes], seconds: float) -> Job:
+    """The job, with so many seconds left."""
+    head = json.loads(fields[b"head"])
+    kind = InpaintParameters if head["task"] == "inpaint" else UpscaleParameters
+    return Job(
+        task=head["task"],
+        model=head["model"],
+        image=fields[b"image"],
+        mask=fields.get(b"mask"),
+        sketch=fields.get(b"sketch"),
+        parameters=kind.model_validate(head["parameters"]),
+        deadline=time.monotonic() + seconds,
+        request_id=head["request_id"],
+    )
+
+
+def pack_outcome(outcome: Outcome) -> bytes:
+    """A line of JSON that says which of the two it is; after it comes a result as the cache keeps it."""
+    if isinstance(outcome, Result):
+        return json.dumps({"timings": outcome.timings}).encode() + b"\n" + pack(outcome)
+    return json.dumps({"problem": problem_fields(outcome)}).encode() + b"\n"
+
+
+def unpack_outcome(packed: bytes) -> Outcome:
+    line, _, rest = packed.partition(b"\n")
+    head = json.loads(line)
+    if "problem" in head:
+        return problem_from(head["problem"])
+    result = unpack(rest)
+    result.timings.update(head["timings"])
+    return result
+
+
+def problem_fields(problem: Problem) -> dict[str, Any]:
+    return {
+        "kind": type(problem).__name__,
+        "detail": problem.detail,
+        "retry_after": problem.retry_after,
+        "extra": problem.extra,
+    }
+
+
+def problem_from(fields: Mapping[str, Any]) -> Problem:
+    kind = PROBLEMS.get(fields["kind"], Problem)
+    problem: Problem = kind(fields["detail"], retry_after=fields["retry_after"], **fields["extra"])
+    return problem

@@ -1,0 +1,168 @@
+"""Processes of a fleet, as their users run them, with toy networks that fill at once, sleep or kill.
+
+    python -m tests.service.fleet serve | worker ...
+
+is `retouch serve | worker ...` in which those networks are known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import redis
+import torch
+from torch import Tensor
+
+from models import registry
+from models.registry import Architecture, SizeRule
+from tests.service.conftest import RedisServer, free_port
+from tests.service.toys import ToyFill
+
+MANIFEST = """
+[[model]]
+name = "toy-fill"
+architecture = "toy-fill"
+licence = "none"
+default_on = ["cpu", "cuda"]
+
+[[model]]
+name = "toy-killer"
+architecture = "toy-killer"
+licence = "none"
+
+[[model]]
+name = "toy-sleeper"
+architecture = "toy-sleeper"
+licence = "none"
+"""
+
+DEADLY = 251  # a picture whose first pixel has this red value kills whoever computes it
+NAP = 0.05  # seconds a picture
+
+
+class ToyKiller(ToyFill):
+    def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> Tensor:
+        if (image[:, 0, 0, 0] * 255).round().eq(DEADLY).any():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(image, mask, sketch)
+
+
+class ToySleeper(ToyFill):
+    """Takes as long as a device would, and leaves the processor to others meanwhile."""
+
+    def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> Tensor:
+        time.sleep(NAP * len(image))
+        return super().forward(image, mask, sketch)
+
+
+def main() -> int:
+    from service.cli import main as cli
+
+    torch.set_num_threads(1)
+    for kind, name in ((ToyFill, "toy-fill"), (ToyKiller, "toy-killer"), (ToySleeper, "toy-sleeper")):
+        registry._ARCHITECTURES[name] = Architecture(
+            name, "inpaint", "none", kind, SizeRule(32, 8), 32, sketch=True
+        )
+    return cli(sys.argv[1:])
+
+
+class Process:
+    """A member of the fleet; ready when `until_ready` returns."""
+
+    def __init__(self, *command: str, **settings: Any) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        variables = {f"RETOUCH_{name.upper()}": str(value) for name, value in settings.items()}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.service.fleet", *command, "--port", str(self.port)],
+            env=os.environ | variables,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def until_ready(self, seconds: float = 90) -> None:
+        pause, end = 0.05, time.monotonic() + seconds
+        while time.monotonic() < end:
+            assert self.process.poll() is None, "the process ended before it was ready"
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(self.url + "/readyz").status_code == 200:
+                    return
+            time.sleep(pause)
+        raise AssertionError("the process did not become ready")
+
+    def metric(self, name: str) -> float:
+        found = re.findall(rf"^{re.escape(name)} (\S+)$", httpx.get(self.url + "/metrics").text, re.MULTILINE)
+        return sum(map(float, found))
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self, seconds: float = 30) -> int:
+        self.process.terminate()
+        return self.process.wait(seconds)
+
+
+class FleetOfProcesses:
+    def __init__(self, server: RedisServer, folder: Path, **settings: Any) -> None:
+        weights = folder / "weights"
+        weights.mkdir(exist_ok=True)
+        (weights / "manifest.toml").write_text(MANIFEST)
+        self.server = server
+        self.settings = {
+            "weights_dir": weights,
+            "redis_url": server.url,
+            "device": "cpu",
+            "lease": 1,
+            "cache_entry_bytes": 1,  # every request is to be computed
+            "log_level": "error",
+            **settings,
+        }
+        self.members: list[Process] = []
+
+    def api(self, **settings: Any) -> Process:
+        return self._add(Process("serve", dispatch="redis", **self.settings | settings))
+
+    def worker(self, *models: str, **settings: Any) -> Process:
+        return self._add(Process("worker", "--models", ",".join(models), **self.settings | settings))
+
+    def _add(self, member: Process) -> Process:
+        self.members.append(member)
+        return member
+
+    def keys(self) -> set[str]:
+        """What is left in Redis beside the fleet's own list and streams without entries."""
+        with redis.Redis(port=self.server.port, decode_responses=True) as client:
+            found = set()
+            for key in client.scan_iter(count=1000):
+                streams = key.startswith("retouch:jobs:") and client.xlen(key) == 0
+                if not streams and key != "retouch:fleet":
+                    found.add(key)
+            return found
+
+    def kill(self) -> None:
+        for member in self.members:
+            member.kill()
+
+
+@contextlib.contextmanager
+def fleet_of(server: RedisServer, folder: Path, **settings: Any) -> Iterator[FleetOfProcesses]:
+    fleet = FleetOfProcesses(server, folder, **settings)
+    try:
+        yield fleet
+    finally:
+        fleet.kill()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
