@@ -8,6 +8,8 @@ forms avoid them:
   column phase, then run one strided convolution for each position of the features within the period q.
 - `factored`: the prediction's last layer is linear in the hidden values h(v), so the pixel is
   sum_k h_k(v) (A_k * F): fixed convolutions, mixed by h. Works at any factor; row tiles bound its memory.
+  A hidden unit whose sign is the same at all offsets is linear in them, or nothing: all such units together
+  cost three convolutions, so that about half of them remain.
 - `direct`: the formula itself, in chunks; cheapest where only a few pixels are wanted.
 """
 
@@ -20,8 +22,10 @@ from torch import Tensor, nn
 from models.layers import bicubic
 from models.layers.placement import Axis
 
-# Multiply-adds that cost as much time as one convolution call's overhead; decides when phases are too many.
-CALL_COST = 200_000
+# Multiply-adds that cost as much time as the overhead of one convolution and of placing its answers: 0.15 to
+# 0.3 ms, measured on one and two CPU cores. Decides when phases are too many.
+CALL_COST = 4_000_000
+BENT = 0.5  # share of the hidden units that `factored` keeps, as found in fresh and in trained networks
 TRAINING_CALLS = 4  # most strided convolutions that are still cheap to differentiate
 CHUNK = 8192  # pixels whose weights `direct` holds at once
 TILE_VALUES = 1 << 22  # values of mixed maps that `factored` holds at once
@@ -50,7 +54,7 @@ class MetaUpscale(nn.Module):
         calls = min(rows.step, rows.count) * min(columns.step, columns.count)
         cost = {
             "phases": pairs * self.hidden * window + large * window + calls * CALL_COST,
-            "factored": (self.hidden + 1) * (small * window + large * self.colours),
+            "factored": (BENT * self.hidden + 3) * (small * window + large * self.colours),
             "direct": large * (self.hidden + 1) * window,
         }
         if torch.is_grad_enabled() and calls > TRAINING_CALLS:
@@ -97,26 +101,44 @@ class MetaUpscale(nn.Module):
         self, features: Tensor, rows: Axis, columns: Axis, origin: tuple[int, int], inverse: float
     ) -> Tensor:
         device = features.device
-        kernel = self.filters(torch.cat([self.leave.weight.t(), self.leave.bias[None]]))
+        bent, straight, level = self.units(inverse)
         row_offsets = torch.tensor(rows.offsets(), device=device)
         column_offsets = torch.tensor(columns.offsets(), device=device)
         sources = [source - origin[0] for source in rows.sources()]
         across = torch.tensor(columns.sources(), device=device) - origin[1]
+        last = self.leave.weight.t()
+        slopes = torch.cat([self.enter.weight[straight, :2], level[straight, None]], 1)
+        linear = slopes.t() @ last[straight]
+        kernel = self.filters(torch.cat([last[bent], linear[:2], linear[2:] + self.leave.bias]))
+        kernel = kernel.to(features.dtype)
         padded = F.pad(features, (1, 1, 1, 1))
-        values = (self.hidden + 1) * self.colours
+        values = kernel.shape[0]
         tile = max(1, TILE_VALUES // (values * columns.count * features.shape[0]))
         strips = []
         for start in range(0, rows.count, tile):
             stop = min(rows.count, start + tile)
             top, bottom = sources[start], sources[stop - 1] + 1
-            maps = F.conv2d(padded[:, :, top : bottom + 2], kernel.to(padded.dtype))
+            maps = F.conv2d(padded[:, :, top : bottom + 2], kernel)
             down = torch.tensor(sources[start:stop], device=device) - top
             read = maps.index_select(3, across).index_select(2, down)
-            read = read.view(read.shape[0], self.hidden + 1, self.colours, *read.shape[-2:])
-            mix = self.hidden_values(row_offsets[start:stop], column_offsets, inverse)
-            mix = torch.cat([mix, torch.ones_like(mix[..., :1])], -1).permute(2, 0, 1).to(read.dtype)
+            read = read.view(read.shape[0], -1, self.colours, *read.shape[-2:])
+            vertical, horizontal = torch.broadcast_tensors(
+                row_offsets[start:stop, None, None], column_offsets[None, :, None]
+            )
+            mix = self.hidden_values(row_offsets[start:stop], column_offsets, inverse)[..., bent]
+            mix = torch.cat([mix, vertical, horizontal, torch.ones_like(vertical)], -1)
+            mix = mix.permute(2, 0, 1).to(read.dtype)
             strips.append((read * mix[:, None]).sum(1))
         return torch.cat(strips, 2)
+
+    def units(self, inverse: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Numbers of the hidden units that bend, and that are linear, over the offsets; each one's level."""
+        weight = self.enter.weight
+        level = inverse * weight[:, 2] + self.enter.bias
+        lowest = level + weight[:, :2].clamp(max=0).sum(1)
+        highest = level + weight[:, :2].clamp(min=0).sum(1)
+        bent = (lowest < 0) & (highest > 0)
+        return bent.nonzero()[:, 0], (lowest >= 0).nonzero()[:, 0], level
 
     def direct(
         self, features: Tensor, rows: Axis, columns: Axis, origin: tuple[int, int], inverse: float

@@ -46,6 +46,29 @@ def test_every_form_is_the_formula(form, scale):
     assert torch.allclose(got, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("levels", [[5.0] * 6, [-5.0] * 6, [5.0, -5.0, 0.0, 0.1, -0.1, 5.0]])
+def test_units_that_never_bend_are_joined_without_a_change(levels):
+    torch.manual_seed(2)
+    layer = MetaUpscale(4, 6)
+    layer.enter.bias.data = torch.tensor(levels)
+    features, axis = torch.randn(1, 4, 7, 7), Axis(Fraction("1.37"), 0, 9)
+    with torch.inference_mode():
+        bent, straight, _ = layer.units(0.7)
+        assert set(bent.tolist()).isdisjoint(straight.tolist())
+        assert len(straight) >= levels.count(5.0)
+        got = layer.factored(features, axis, axis, (0, 0), 0.7)
+        assert torch.allclose(got, plain(layer, features, axis, axis, 0.7), atol=1e-4)
+
+
+def test_phases_are_not_chosen_where_they_are_thousands():
+    layer = MetaUpscale(64, 48)
+    features = torch.empty(1, 64, 256, 256, device="meta")
+    with torch.inference_mode():
+        for scale, form in (("1.37", "factored"), ("2", "phases"), ("2.7", "phases"), ("3.1416", "factored")):
+            axis = Axis(Fraction(scale), 0, enlarged(256, Fraction(scale)))
+            assert layer.cheapest(features, axis, axis) == form
+
+
 @given(st.integers(1, 5000), st.integers(100, 800))
 def test_places_are_exact(side, hundredths):
     scale = exact(hundredths / 100)
