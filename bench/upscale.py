@@ -101,11 +101,10 @@ def compare(scales: list[str], threads: int, rounds: int) -> None:
     for scale in scales:
         _, slow, much, truth = alone("plain", scale, threads, 2)
         form, fast, little, answer = alone("chosen", scale, threads, rounds)
-        print(
-            f"| x{scale} | {slow:.3f} s | {fast:.3f} s | {form} | {slow / fast:.1f}x | {much:.0f} | {little:.0f}"
-            f" | {little / much:.1%} | {float((truth - answer).abs().max() / truth.std()):.1e} |",
-            flush=True,
-        )
+        error = float((truth - answer).abs().max() / truth.std())
+        cells = [f"x{scale}", f"{slow:.3f} s", f"{fast:.3f} s", form, f"{slow / fast:.1f}x"]
+        cells += [f"{much:.0f}", f"{little:.0f}", f"{little / much:.1%}", f"{error:.1e}"]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 @torch.inference_mode()

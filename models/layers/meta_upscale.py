@@ -122,14 +122,16 @@ class MetaUpscale(nn.Module):
             down = torch.tensor(sources[start:stop], device=device) - top
             read = maps.index_select(3, across).index_select(2, down)
             read = read.view(read.shape[0], -1, self.colours, *read.shape[-2:])
-            vertical, horizontal = torch.broadcast_tensors(
-                row_offsets[start:stop, None, None], column_offsets[None, :, None]
-            )
-            mix = self.hidden_values(row_offsets[start:stop], column_offsets, inverse)[..., bent]
-            mix = torch.cat([mix, vertical, horizontal, torch.ones_like(vertical)], -1)
-            mix = mix.permute(2, 0, 1).to(read.dtype)
+            mix = self.mixture(row_offsets[start:stop], column_offsets, inverse, bent).to(read.dtype)
             strips.append((read * mix[:, None]).sum(1))
         return torch.cat(strips, 2)
+
+    def mixture(self, rows: Tensor, columns: Tensor, inverse: float, bent: Tensor) -> Tensor:
+        """What `factored` mixes its maps by: bent units, row offset, column offset, one; (n, rows, columns)."""
+        hidden = self.hidden_values(rows, columns, inverse)[..., bent].permute(2, 0, 1)
+        size = hidden.shape[1:]
+        one = torch.ones(size, device=rows.device)
+        return torch.cat([hidden, torch.stack([rows[:, None] * one, columns * one, one])])
 
     def units(self, inverse: float) -> tuple[Tensor, Tensor, Tensor]:
         """Numbers of the hidden units that bend, and that are linear, over the offsets; each one's level."""
