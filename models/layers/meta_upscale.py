@@ -127,7 +127,7 @@ class MetaUpscale(nn.Module):
         return torch.cat(strips, 2)
 
     def mixture(self, rows: Tensor, columns: Tensor, inverse: float, bent: Tensor) -> Tensor:
-        """What `factored` mixes its maps by: bent units, row offset, column offset, one; (n, rows, columns)."""
+        """What `factored` mixes maps by: bent units, row offset, column offset, one: (n, rows, columns)."""
         hidden = self.hidden_values(rows, columns, inverse)[..., bent].permute(2, 0, 1)
         size = hidden.shape[1:]
         one = torch.ones(size, device=rows.device)
