@@ -3,7 +3,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,9 +29,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start_redis(folder: Path, port: int | None = None) -> RedisServer:
+def start_redis(folder: Path, port: int | None = None, options: Sequence[str] = ()) -> RedisServer:
     port = port or free_port()
-    arguments = ["--port", str(port), "--dir", str(folder), "--save", "", "--bind", "127.0.0.1"]
+    arguments = ["--port", str(port), "--dir", str(folder), "--save", "", "--bind", "127.0.0.1", *options]
     process = subprocess.Popen(["redis-server", *arguments], stdout=subprocess.DEVNULL)
     give_up = time.monotonic() + 10
     with redis.Redis(port=port) as client:

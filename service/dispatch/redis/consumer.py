@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from service.dispatch.protocol import Dispatcher
-from service.dispatch.redis.client import FAILURES, Backoff, persist
+from service.dispatch.redis.client import FAILURES, Backoff, end, persist
 from service.dispatch.redis.fleet import Announcement
 from service.dispatch.redis.mailbox import Entry, Mailbox
 from service.dispatch.redis.wire import Outcome, job_from
@@ -51,13 +51,15 @@ class Consumer:
         self._taken = 0
         self._pace = Pace()
         self._stopping = False
-        self._connected = False
+        self._open = False  # the streams are known to be there and readable
+        self._beats = False  # the last heartbeat was a whole one
         self._loops: list[asyncio.Task[None]] = []
 
     def ready(self) -> tuple[bool, str]:
         if self._stopping:
             return False, "the worker is stopping"
-        return self._connected, "" if self._connected else "Redis cannot be reached"
+        connected = self._open and self._beats
+        return connected, "" if connected else "Redis cannot be reached"
 
     async def start(self) -> None:
         self._loops = [asyncio.create_task(self._read()), asyncio.create_task(self._beat())]
@@ -68,7 +70,7 @@ class Consumer:
         """A worker that no longer reads, or lets its leases run out, must not look alive."""
         if not loop.cancelled() and (error := loop.exception()):
             log.critical("the worker died: %s", error, exc_info=error)
-            self._connected = False
+            self._open = False
             self._on_death()
 
     async def stop(self, grace: float) -> None:
@@ -82,9 +84,7 @@ class Consumer:
                     await asyncio.wait(self._loops[:1])
                 await self._until(lambda: not self._held)
         left = list(self._held)
-        for task in (*self._loops, *self._working):
-            task.cancel()
-        await asyncio.gather(*self._loops, *self._working, return_exceptions=True)
+        await end([*self._loops, *self._working])
         if left:
             log.warning("leaving %d jobs to other workers", len(left))
         for entry in left:
@@ -96,14 +96,14 @@ class Consumer:
         backoff = Backoff()
         while not self._stopping:
             try:
-                if not self._connected:
+                if not self._open:
                     await self._mailbox.open()
-                    self._connected = True
+                    self._open = True
                 await (self._adopt() if self._orphans else self._fill())
                 backoff.reset()
             except FAILURES as error:
-                # Down, or its streams are gone: either way open it anew.
-                self._connected = False
+                # Redis is down, or the streams are gone: either way they are made anew.
+                self._open = False
                 log.warning("jobs cannot be read: %s; connecting again", error)
                 await backoff.pause()
 
@@ -188,8 +188,8 @@ class Consumer:
     async def _beat(self) -> None:
         """Three times a lease, so that it survives two beats that fail."""
         while True:
-            for duty in (self._renew, self._look_out, self._announce, self._mailbox.sweep):
-                await attempt(duty)
+            duties = (self._renew, self._look_out, self._announce, self._mailbox.sweep)
+            self._beats = all([await attempt(duty) for duty in duties])
             await asyncio.sleep(self._lease / 3)
 
     async def _renew(self) -> None:
@@ -229,9 +229,11 @@ class Pace:
         self.seconds = spent if self.seconds is None else self.seconds + (spent - self.seconds) * FRESHNESS
 
 
-async def attempt(duty: Callable[[], Awaitable[Any]]) -> None:
+async def attempt(duty: Callable[[], Awaitable[Any]]) -> bool:
     """For what the next beat does again, or what time heals."""
     try:
         await duty()
     except FAILURES as error:
         log.info("not now: %s", error)
+        return False
+    return True

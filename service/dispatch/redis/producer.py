@@ -10,7 +10,7 @@ from typing import Any
 
 from service.dispatch.redis import keys, scripts
 from service.dispatch.redis.answers import Bell
-from service.dispatch.redis.client import FAILURES, connect, persist
+from service.dispatch.redis.client import FAILURES, connect, end, persist
 from service.dispatch.redis.fleet import Fleet
 from service.dispatch.redis.keys import Priority
 from service.dispatch.redis.wire import Outcome, unpack_outcome, upload_fields
@@ -145,8 +145,7 @@ class RedisDispatcher:
                 await self._idle.wait()
         except TimeoutError:
             log.warning("stopping with %d jobs unanswered", self._open)
-        for listener in self._listeners:
-            listener.cancel()
-        await asyncio.gather(*self._listeners, *self._leavings, return_exceptions=True)
+        await asyncio.gather(*self._leavings)
+        await end(self._listeners)
         await self._bell.close()
         await self._client.aclose()

@@ -1,0 +1,467 @@
+"""The streams between API processes and workers: both ends in this process, a real Redis between them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import redis.asyncio as aioredis
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from service import errors
+from service.dispatch.redis import keys
+from service.dispatch.redis.consumer import MAX_DELIVERIES, Consumer
+from service.dispatch.redis.fleet import Announcement
+from service.dispatch.redis.mailbox import Mailbox
+from service.dispatch.redis.producer import RedisDispatcher
+from service.dispatch.redis.wire import job_from, pack_outcome, unpack_outcome, upload_fields
+from service.errors import DeadlineExceeded, NotFound, Overloaded, Poisoned, Problem, Unavailable
+from service.jobs.job import InpaintParameters, Job, Result, UpscaleParameters
+from service.observability.metrics import Metrics
+from service.settings import Settings
+from tests.service.backends import EchoBackend
+from tests.service.conftest import start_redis
+
+LEASE = 0.3
+MODEL = {"name": "echo", "task": "inpaint", "digest": "digest"}
+
+
+def job(content: bytes = b"picture", seconds: float = 20) -> Job:
+    return Job("inpaint", "echo", content, InpaintParameters(), deadline=time.monotonic() + seconds)
+
+
+class Ends:
+    """Both ends, and a client to look between them."""
+
+    def __init__(self, url: str, **settings: Any) -> None:
+        self.settings = Settings(dispatch="redis", redis_url=url, **settings)
+        self.client = aioredis.Redis.from_url(url, decode_responses=True, retry=Retry(NoBackoff(), 3))
+        self.stream = keys.stream("echo", "interactive")
+        self.api = RedisDispatcher(self.settings, Metrics())
+        self.consumers: list[Consumer] = []
+
+    async def worker(self, backend: EchoBackend, places: int = 4, pace: float | None = 0.01) -> Consumer:
+        consumer = Consumer(
+            Mailbox(str(self.settings.redis_url), f"worker-{len(self.consumers)}", ["echo"], LEASE),
+            backend,
+            Metrics(),
+            places,
+            LEASE,
+            lambda _: Announcement([MODEL], {"inpaint": "echo"}, pace),
+            lambda: pytest.fail("the worker died"),
+        )
+        self.consumers.append(consumer)
+        await consumer.start()
+        await until(lambda: consumer.ready()[0])
+        await until(self._announced)
+        return consumer
+
+    async def _announced(self) -> bool:
+        await self.api.fleet.refresh()
+        return self.api.fleet.workers == len(self.consumers)
+
+    async def left(self) -> set[str]:
+        """Keys with something in them, but for the fleet's own list."""
+        found = set()
+        for key in await self.client.keys("retouch:*"):
+            if key != keys.FLEET and not (
+                key.startswith("retouch:jobs:") and await self.client.xlen(key) == 0
+            ):
+                found.add(key)
+        return found
+
+
+async def until(true: Callable[[], bool | Awaitable[bool]], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        found = true()
+        if found if isinstance(found, bool) else await found:
+            return
+        assert time.monotonic() < end, "it did not happen"
+        await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def ends(url: str, **settings: Any) -> AsyncIterator[Ends]:
+    both = Ends(url, **settings)
+    await both.api.start()
+    try:
+        yield both
+    finally:
+        await both.api.stop(5)
+        for consumer in both.consumers:
+            await consumer.stop(0)
+        await both.client.aclose()
+
+
+def freeze(consumer: Consumer) -> None:
+    """As SIGKILL would: what it holds stays held, and no lease is renewed."""
+    for task in (*consumer._loops, *consumer._working):
+        task.cancel()
+
+
+def counted(consumer: Consumer, event: str) -> float:
+    return consumer._metrics.entries.labels(event)._value.get()
+
+
+def test_a_job_goes_round_and_leaves_nothing(redis_server):
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            await both.worker(EchoBackend())
+            assert both.api.resolve("inpaint", None) == ("echo", "digest")
+            results = await asyncio.gather(*(both.api.submit(job(b"%d" % i)) for i in range(50)))
+            assert [result.content for result in results] == [b"%d" % i for i in range(50)]
+            assert results[0].timings == {"decode": 0.001}
+            assert results[0].hole == 0.25
+            await until(lambda: empty(both))
+
+    asyncio.run(run())
+
+
+async def empty(both: Ends) -> bool:
+    return not await both.left()
+
+
+def test_a_workers_problem_is_the_callers(redis_server):
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            backend = EchoBackend()
+            backend.failure = errors.Unprocessable("The hole covers the whole picture.", limit=3)
+            await both.worker(backend)
+            with pytest.raises(errors.Unprocessable, match="covers") as raised:
+                await both.api.submit(job())
+            assert raised.value.extra == {"limit": 3}
+            backend.failure = ValueError("a bug")
+            with pytest.raises(errors.ComputeFailed):
+                await both.api.submit(job())
+
+    asyncio.run(run())
+
+
+def test_before_any_worker_nothing_is_promised(redis_server):
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            assert not both.api.ready()[0]
+            with pytest.raises(Unavailable):
+                both.api.resolve("inpaint", None)
+            consumer = await both.worker(EchoBackend())
+            assert both.api.ready()[0]
+            with pytest.raises(NotFound):
+                both.api.resolve("inpaint", "other")
+            await consumer.stop(5)
+            await both.api.fleet.refresh()
+            with pytest.raises(Unavailable):
+                await both.api.submit(job())
+            assert both.api.ready()[0]
+
+    asyncio.run(run())
+
+
+def test_a_worker_holds_no_more_than_its_places(redis_server):
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            backend = EchoBackend()
+            backend.open.clear()
+            await both.worker(backend, places=3)
+            waiting = [asyncio.create_task(both.api.submit(job(b"%d" % i))) for i in range(8)]
+            await until(lambda: len(backend.jobs) == 3)
+            await asyncio.sleep(2 * LEASE)
+            assert len(backend.jobs) == 3
+            assert (await both.client.xpending(both.stream, keys.GROUP))["pending"] == 3
+            backend.open.set()
+            assert len(await asyncio.gather(*waiting)) == 8
+
+    asyncio.run(run())
+
+
+def test_a_long_job_keeps_its_lease(redis_server):
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            slow, other = EchoBackend(), EchoBackend()
+            slow.open.clear()
+            await both.worker(slow)
+            waiting = asyncio.create_task(both.api.submit(job()))
+            await until(lambda: len(slow.jobs) == 1)
+            await both.worker(other)
+            await asyncio.sleep(4 * LEASE)
+            slow.open.set()
+            await waiting
+            assert len(slow.jobs) == 1
+            assert not other.jobs
+
+    asyncio.run(run())
+
+
+def test_a_dead_workers_jobs_are_taken_over(redis_server):
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            dead, living = EchoBackend(), EchoBackend()
+            dead.open.clear()
+            first = await both.worker(dead)
+            waiting = [asyncio.create_task(both.api.submit(job(b"%d" % i))) for i in range(4)]
+            await until(lambda: len(dead.jobs) == 4)
+            freeze(first)
+            second = await both.worker(living)
+            results = await asyncio.gather(*waiting)
+            assert {result.content for result in results} == {b"0", b"1", b"2", b"3"}
+            assert counted(second, "reclaimed") == 4
+            await until(lambda: empty(both))
+
+    asyncio.run(run())
+
+
+def test_an_answer_is_stored_once_however_often_it_was_computed(redis_server):
+    """A worker frozen past its lease comes back with a result that another has given already."""
+
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            slow, quick = EchoBackend(), EchoBackend()
+            slow.open.clear()
+            first = await both.worker(slow)
+            waiting = asyncio.create_task(both.api.submit(job()))
+            await until(lambda: len(slow.jobs) == 1)
+            first._loops[1].cancel()  # the heartbeat stands still, the computation does not
+            second = await both.worker(quick)
+            await waiting
+            slow.open.set()
+            await until(lambda: counted(first, "duplicate") == 1)
+            assert counted(second, "answered") == 1
+            assert counted(first, "answered") == 0
+            await until(lambda: empty(both))
+
+    asyncio.run(run())
+
+
+def test_a_poisoned_job_dies_alone_after_three_deliveries(redis_server):
+    class Deadly(EchoBackend):
+        """Dies of one picture: from then on nothing comes from its worker."""
+
+        consumer: Consumer
+
+        async def submit(self, job: Job) -> Result:
+            if job.image == b"poison":
+                self.jobs.append(job)
+                freeze(self.consumer)
+                await asyncio.Event().wait()
+            return await super().submit(job)
+
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            first = Deadly()
+            first.open.clear()
+            first.consumer = await both.worker(first)
+            waiting = [asyncio.create_task(both.api.submit(job(content))) for content in (b"0", b"1", b"2")]
+            await until(lambda: len(first.jobs) == 3)
+            waiting.append(asyncio.create_task(both.api.submit(job(b"poison"))))
+            await until(lambda: len(first.jobs) == 4)
+            for delivery in range(2, MAX_DELIVERIES + 1):
+                next_one = Deadly()
+                next_one.consumer = await both.worker(next_one)
+                await until(lambda backend=next_one: b"poison" in [job.image for job in backend.jobs])
+                assert not waiting[3].done(), delivery
+            last = EchoBackend()
+            await both.worker(last)
+            with pytest.raises(Poisoned):
+                await waiting[3]
+            assert {result.content for result in await asyncio.gather(*waiting[:3])} == {b"0", b"1", b"2"}
+            assert b"poison" not in [job.image for job in last.jobs]
+            ((_, letter),) = await both.client.xrange(keys.DEAD)
+            assert letter["stream"] == both.stream
+            assert "3 deliveries" in letter["reason"]
+            assert await both.client.ttl(keys.DEAD) > 0
+            assert await both.left() == {keys.DEAD}
+
+    asyncio.run(run())
+
+
+def test_deadlines_and_cancellation_travel(redis_server):
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            backend = EchoBackend()
+            backend.open.clear()
+            consumer = await both.worker(backend, places=1)
+            running = asyncio.create_task(both.api.submit(job(b"running")))
+            await until(lambda: len(backend.jobs) == 1)
+            assert backend.jobs[0].deadline == pytest.approx(time.monotonic() + 20, abs=2)
+            queued = asyncio.create_task(both.api.submit(job(b"queued")))
+            with pytest.raises(DeadlineExceeded):
+                await both.api.submit(job(b"short", seconds=0.2))
+            # Both clients leave; the one that runs learns it with the next heartbeat.
+            running.cancel()
+            queued.cancel()
+            await until(backend.jobs[0].cancelled.is_set)
+            backend.open.set()
+            assert (await both.api.submit(job(b"last"))).content == b"last"
+            assert [job.image for job in backend.jobs] == [b"running", b"last"]
+            await until(lambda: counted(consumer, "dropped") == 3)
+            await until(lambda: empty(both))
+
+    asyncio.run(run())
+
+
+def test_too_long_a_queue_is_refused_with_a_time_to_come_back(redis_server):
+    async def run() -> None:
+        async with ends(redis_server.url, max_wait=10.0) as both:
+            backend = EchoBackend()
+            backend.open.clear()
+            await both.worker(backend, places=1, pace=2.0)  # half a job a second: five may wait
+            tasks = [asyncio.create_task(both.api.submit(job())) for _ in range(12)]
+            await until(lambda: sum(task.done() for task in tasks) >= 5)
+            refused = [task.exception() for task in tasks if task.done()]
+            assert all(isinstance(error, Overloaded) for error in refused)
+            assert all(1 <= error.retry_after <= 10 for error in refused)  # type: ignore[union-attr]
+            assert 5 <= await both.client.xlen(both.stream) <= 7
+            backend.open.set()
+            answered = await asyncio.gather(*tasks, return_exceptions=True)
+            assert sum(isinstance(answer, Result) for answer in answered) == 12 - len(refused)
+
+    asyncio.run(run())
+
+
+def test_interactive_jobs_go_first_and_batch_jobs_do_not_starve(redis_server):
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            backend = EchoBackend()
+            backend.open.clear()
+            await both.worker(backend, places=1)
+            tasks = [asyncio.create_task(both.api.submit(job(b"first")))]
+            await until(lambda: len(backend.jobs) == 1)
+            for number in range(3):
+                await both.api.put(f"b{number}", job(b"batch"), "batch", 100, "nobody")
+            tasks += [asyncio.create_task(both.api.submit(job(b"quick"))) for _ in range(20)]
+            await until(lambda: until_length(both, 21))
+            backend.open.set()
+            await asyncio.gather(*tasks)
+            order = [job.image for job in backend.jobs]
+            assert order.index(b"batch") > 4
+            assert b"quick" in order[order.index(b"batch") :]
+
+    asyncio.run(run())
+
+
+async def until_length(both: Ends, length: int) -> bool:
+    return bool(await both.client.xlen(both.stream) == length)
+
+
+def test_a_leaving_worker_finishes_what_it_can_and_hands_on_the_rest(redis_server):
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            slow, other = EchoBackend(), EchoBackend()
+            slow.open.clear()
+            first = await both.worker(slow, places=2)
+            tasks = [asyncio.create_task(both.api.submit(job(b"%d" % i))) for i in range(2)]
+            await until(lambda: len(slow.jobs) == 2)
+            await first.stop(0.1)
+            assert counted(first, "released") == 2
+            both.consumers.clear()
+            await both.worker(other)
+            started = time.monotonic()
+            assert len(await asyncio.gather(*tasks)) == 2
+            assert time.monotonic() - started < 5
+            await until(lambda: empty(both))
+
+    asyncio.run(run())
+
+
+def test_the_loss_of_everything_in_redis_is_survived(redis_server):
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            backend = EchoBackend()
+            backend.open.clear()
+            await both.worker(backend)
+            lost = asyncio.create_task(both.api.submit(job(seconds=2)))
+            await until(lambda: len(backend.jobs) == 1)
+            await both.client.flushall()
+            backend.open.set()
+            with pytest.raises(DeadlineExceeded):
+                await lost
+            assert (await both.api.submit(job(b"again"))).content == b"again"
+
+    asyncio.run(run())
+
+
+def test_redis_away_is_told_at_once_and_survived_by_accepted_jobs(tmp_path):
+    persistent = ("--appendonly", "yes")
+    server = start_redis(tmp_path, options=persistent)
+
+    async def run() -> None:
+        nonlocal server
+        async with ends(server.url) as both:
+            backend = EchoBackend()
+            backend.open.clear()
+            consumer = await both.worker(backend, places=1)
+            tasks = [asyncio.create_task(both.api.submit(job(b"%d" % i))) for i in range(3)]
+            await until(lambda: until_length(both, 3))
+            await until(lambda: len(backend.jobs) == 1)
+            server.process.kill()
+            server.process.wait()
+            with pytest.raises(Unavailable) as raised:
+                await both.api.submit(job())
+            assert raised.value.retry_after
+            backend.open.set()
+            await until(lambda: not consumer.ready()[0])
+            server = await asyncio.to_thread(start_redis, tmp_path, server.port, persistent)
+            results = await asyncio.gather(*tasks)
+            assert [result.content for result in results] == [b"0", b"1", b"2"]
+            assert sorted(job.image for job in backend.jobs) == [b"0", b"1", b"2"]
+            await until(lambda: empty(both))
+
+    try:
+        asyncio.run(run())
+    finally:
+        server.process.kill()
+        server.process.wait()
+
+
+def test_a_full_redis_is_a_clear_refusal(redis_server):
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            await both.worker(EchoBackend())
+            await both.client.config_set("maxmemory", "1mb")
+            with pytest.raises(Unavailable):
+                await both.api.submit(job(b"x" * 100_000))
+            await both.client.config_set("maxmemory", "0")
+            assert (await both.api.submit(job())).content == b"picture"
+
+    asyncio.run(run())
+
+
+optional = st.none() | st.binary(max_size=20)
+
+
+@given(image=st.binary(max_size=50), mask=optional, sketch=optional, grow=st.integers(-256, 256))
+def test_jobs_survive_the_wire(image, mask, sketch, grow):
+    parameters = InpaintParameters(grow=grow, model="echo")
+    sent = Job("inpaint", "echo", image, parameters, time.monotonic() + 9, mask, sketch, "id")
+    got = job_from({name.encode(): value for name, value in upload_fields(sent).items()}, 9)
+    same = ("task", "model", "image", "mask", "sketch", "parameters", "request_id")
+    assert [getattr(got, name) for name in same] == [getattr(sent, name) for name in same]
+    assert got.deadline == pytest.approx(sent.deadline, abs=1)
+
+
+def test_enlarging_survives_the_wire():
+    sent = Job("upscale", "m", b"x", UpscaleParameters(scale=2.5), time.monotonic() + 9)
+    got = job_from({name.encode(): value for name, value in upload_fields(sent).items()}, 9)
+    assert got.parameters == sent.parameters
+
+
+@given(st.binary(max_size=50), st.none() | st.floats(0, 1))
+def test_results_survive_the_wire(content, hole):
+    result = Result(content, "image/png", "m", 3, 4, hole, 5, {"decode": 0.5})
+    assert unpack_outcome(pack_outcome(result)) == result
+
+
+@pytest.mark.parametrize("kind", [kind for kind in vars(errors).values() if isinstance(kind, type)])
+def test_problems_survive_the_wire(kind):
+    if not issubclass(kind, Problem):
+        return
+    problem = unpack_outcome(pack_outcome(kind("what\nhappened", retry_after=3.5, limit=7)))
+    assert type(problem) is kind
+    assert (problem.detail, problem.retry_after, problem.extra) == ("what\nhappened", 3.5, {"limit": 7})
