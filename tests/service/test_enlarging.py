@@ -1,0 +1,126 @@
+"""The shipped upscaler through the service: seams, every scale, exact sizes, transparency, sixteen bits."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import models
+from service.errors import Unprocessable
+from service.jobs.job import Job, Result, UpscaleParameters
+from service.jobs.runner import Runner
+from service.observability.metrics import Metrics
+from service.settings import Settings
+from tests.service.pictures import noise, pixels_of, png
+
+MODEL = "meta-sr-small"
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[Runner]:
+    runner = Runner(Settings(codec_threads=1), Metrics())
+    yield runner
+    runner.close()
+
+
+def enlarge(runner: Runner, pixels: np.ndarray, **parameters: Any) -> Result:
+    job = Job("upscale", MODEL, png(pixels), UpscaleParameters(**parameters), time.monotonic() + 60)
+    return runner.run(job)
+
+
+def scene(height: int, width: int) -> np.ndarray:
+    """Soft colours under hard edges and a little noise: what a network answers to with detail."""
+    pixels = soft(height, width)
+    rows, columns = np.mgrid[:height, :width]
+    pixels[(rows * 2 + columns) % 17 < 5] //= 2
+    grain = np.random.default_rng(4).normal(0, 4, pixels.shape)
+    return np.clip(pixels + grain, 0, 255).astype(np.uint8)
+
+
+def soft(height: int, width: int) -> np.ndarray:
+    """Colours that nothing clips, so that their mean is a fair one."""
+    coarse = 64 + noise(5, 4, seed=3) // 2
+    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC))
+
+
+def untiled(pixels: np.ndarray, scale: float) -> np.ndarray:
+    image = torch.tensor(pixels).permute(2, 0, 1)[None].float() / np.iinfo(pixels.dtype).max
+    with torch.inference_mode():
+        answer = models.load(MODEL)(image, scale)[0].clamp(0, 1)
+    return answer.permute(1, 2, 0).numpy() * np.iinfo(pixels.dtype).max
+
+
+@pytest.mark.parametrize("scale", [1.1, 2.7])
+def test_tiles_leave_no_seam(runner, scale):
+    pixels = scene(150, 290)
+    result = enlarge(runner, pixels, scale=scale)
+    assert result.windows == 6
+    assert np.abs(pixels_of(result.content) - untiled(pixels, scale)).max() <= 1
+
+
+def test_sixteen_bits_are_enlarged_as_such(runner):
+    rows, columns = np.mgrid[:30, :40]
+    pixels = np.stack([20_000 + 3 * rows, 40_000 + 5 * columns, 30_000 + rows * columns], -1)
+    answer = pixels_of(enlarge(runner, pixels.astype(np.uint16), scale=1.5).content)
+    assert answer.dtype == np.uint16
+    assert len(np.unique(answer // 256 * 256)) < len(np.unique(answer))
+    assert np.abs(answer - untiled(pixels.astype(np.uint16), 1.5)).max() <= 2
+
+
+def test_every_scale_has_its_size_and_keeps_the_colours(runner):
+    pixels = soft(20, 30)
+    mean = pixels.mean((0, 1))
+    for tenths in range(10, 81):
+        answer = pixels_of(enlarge(runner, pixels, scale=tenths / 10).content)
+        size = [math.floor(Fraction(side * tenths, 10) + Fraction(1, 2)) for side in (20, 30)]
+        assert list(answer.shape[:2]) == size
+        assert np.abs(answer.mean((0, 1)) - mean).max() <= 1, tenths
+
+
+@pytest.mark.parametrize(
+    ("target", "size"),
+    [
+        ({"width": 193}, (125, 193)),
+        ({"height": 100}, (100, 154)),
+        ({"width": 71, "height": 299}, (299, 71)),
+        ({"width": 568, "height": 46}, (46, 568)),
+    ],
+)
+def test_a_target_size_is_met_exactly(runner, target, size):
+    pixels = soft(46, 71)
+    answer = pixels_of(enlarge(runner, pixels, **target).content)
+    assert answer.shape[:2] == size
+    assert np.abs(answer.mean((0, 1)) - pixels.mean((0, 1))).max() <= 1
+
+
+@pytest.mark.parametrize("target", [{"scale": 1.0}, {"width": 17}, {"width": 17, "height": 21}])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_scale_one_gives_the_picture_back(runner, target, dtype):
+    pixels = noise(21, 17, 4, dtype)
+    result = enlarge(runner, pixels, **target)
+    assert np.array_equal(pixels_of(result.content), pixels)
+    assert result.windows == 0
+
+
+@pytest.mark.parametrize("target", [{"width": 16}, {"width": 34, "height": 20}, {"width": 17 * 8 + 1}])
+def test_below_one_and_above_eight_are_refused(runner, target):
+    with pytest.raises(Unprocessable, match="must be in 1"):
+        enlarge(runner, noise(21, 17), **target)
+
+
+def test_transparency_grows_with_the_picture(runner):
+    pixels = scene(30, 40)
+    alpha = np.where(np.mgrid[:30, :40][1] < 20, 255, 0).astype(np.uint8)
+    answer = pixels_of(enlarge(runner, np.dstack([pixels, alpha]), scale=2.3).content)
+    assert answer.shape == (69, 92, 4)
+    assert (answer[:, :42, 3] > 240).all()
+    assert (answer[:, 51:, 3] < 15).all()
+    assert np.abs(answer[..., :3] - untiled(pixels, 2.3)).max() <= 1
