@@ -24,6 +24,7 @@ from models import manifest
 from models.evaluation.metrics import luma, psnr, shave, ssim
 from models.imresize import imresize
 from models.layers.placement import exact
+from models.upscaling.upscaler import steps
 
 Picture = npt.NDArray[np.uint8]
 Enlarge = Callable[[Picture, Fraction, tuple[int, int]], Picture]
@@ -47,12 +48,17 @@ def by_network(net: nn.Module, device: torch.device) -> Enlarge:
     net = net.to(device).eval()
 
     @torch.inference_mode()
-    def enlarge(small: Picture, scale: Fraction, size: tuple[int, int]) -> Picture:
+    def once(small: Picture, factors: tuple[Fraction, Fraction], size: tuple[int, int]) -> Picture:
         image = torch.tensor(small, device=device).permute(2, 0, 1)[None].float() / 255
         features = net.features(image)  # type: ignore[operator]
-        answer = net.render(features, scale, region=(0, 0, *size))  # type: ignore[operator]
+        answer = net.render(features, factors, region=(0, 0, *size))  # type: ignore[operator]
         answer = (answer[0].float().clamp(0, 1) * 255 + 0.5).byte()
         return np.ascontiguousarray(answer.permute(1, 2, 0).cpu().numpy())
+
+    def enlarge(small: Picture, scale: Fraction, size: tuple[int, int]) -> Picture:
+        for factors, out in steps((small.shape[0], small.shape[1]), (scale, scale), size):
+            small = once(small, factors, out)
+        return small
 
     return enlarge
 

@@ -4,12 +4,33 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from fractions import Fraction
 
 from torch import Tensor, nn
 
 from models.layers.placement import Axis, Scales, both, enlarged
 
 Region = tuple[int, int, int, int]  # top, left, height, width in enlarged pixels of the whole picture
+
+Step = tuple[tuple[Fraction, Fraction], tuple[int, int]]  # factors, and the size that they lead to
+
+# Networks are trained up to here. From x4.5 to x8, doubling first gives 0.06 dB (BSD100) to 0.17 dB (Set5)
+# more than one step does, and more than x3 or x4 first.
+ONE_STEP = 4
+DOUBLE = Fraction(2)
+
+
+def steps(size: tuple[int, int], factors: tuple[Fraction, Fraction], out: tuple[int, int]) -> list[Step]:
+    """What to enlarge a picture of `size` by, one after the other, so that `out` comes out."""
+    if max(factors) <= ONE_STEP:
+        return [(factors, out)]
+    # A side that needs less than doubling is done at once: only whole factors give whole pixels in between.
+    first = min(factors[0], DOUBLE), min(factors[1], DOUBLE)
+    middle = tuple(
+        2 * side if factor > DOUBLE else whole for side, factor, whole in zip(size, factors, out, strict=True)
+    )
+    rest = factors[0] / first[0], factors[1] / first[1]
+    return [(first, (middle[0], middle[1])), (rest, out)]
 
 
 class Upscaler(nn.Module):

@@ -7,7 +7,7 @@ import hashlib
 from service.jobs.job import InpaintParameters, UpscaleParameters
 
 # Raise this whenever the same pixels, parameters and weights would come out as other bytes.
-PIPELINE_VERSION = 1
+PIPELINE_VERSION = 2
 
 
 def cache_key(

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from models.upscaling.upscaler import steps
 from service.engine.catalogue import Catalogue
 from service.engine.engine import Engine
 from service.engine.waiting import Computed, obstacle
@@ -81,7 +82,15 @@ class Work:
     def enlarge(
         self, model: str, pixels: Pixels, factors: tuple[Fraction, Fraction], out: tuple[int, int]
     ) -> Generator[Future[Any], Computed, Pixels]:
-        """`pixels` at `out` (height, width), by overlapping tiles."""
+        """`pixels` at `out` (height, width), in as many steps as are best."""
+        for step, size in steps((pixels.shape[0], pixels.shape[1]), factors, out):
+            pixels = yield from self.enlarge_once(model, pixels, step, size)
+        return pixels
+
+    def enlarge_once(
+        self, model: str, pixels: Pixels, factors: tuple[Fraction, Fraction], out: tuple[int, int]
+    ) -> Generator[Future[Any], Computed, Pixels]:
+        """By overlapping tiles."""
         size = (pixels.shape[0], pixels.shape[1])
         facts = self.at.catalogue.facts(model)
         tiles = plan_tiles(*size, facts.window, facts.receptive_field)

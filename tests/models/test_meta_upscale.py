@@ -13,6 +13,7 @@ import models
 from models.layers import bicubic
 from models.layers.meta_upscale import MetaUpscale
 from models.layers.placement import Axis, enlarged, exact
+from models.upscaling.upscaler import steps
 
 SCALES = ["1.0", "1.1", "1.37", "2", "2.2", "2.7", "3.1416", "4", "6.5", "8"]
 
@@ -145,3 +146,19 @@ def test_tiles_with_the_receptive_fields_overlap_equal_the_whole():
         region = (2 * margin, 0, 20, whole.shape[-1])
         part = net.render(net.features(tile), 2.0, region=region)
     assert (part - whole[:, :, 2 * margin : 2 * margin + 20]).abs().max() < 1 / 255
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(10, 80), st.integers(10, 80))
+def test_steps_lead_to_the_size_by_the_factors(height, width, down, across):
+    factors = Fraction(down, 10), Fraction(across, 10)
+    out = enlarged(height, factors[0]), enlarged(width, factors[1])
+    planned = steps((height, width), factors, out)
+    assert len(planned) == (2 if max(factors) > 4 else 1)
+    assert planned[-1][1] == out
+    for axis, side in enumerate((height, width)):
+        assert math.prod(step[axis] for step, _ in planned) == factors[axis]
+        for step, size in planned:
+            assert 1 <= step[axis] <= 4
+            # Every pixel of a step reads a pixel that the step before has made.
+            assert Axis(step[axis], 0, size[axis]).source(size[axis] - 1) < side
+            side = size[axis]

@@ -101,6 +101,13 @@ def test_a_target_size_is_met_exactly(runner, target, size):
     assert np.abs(answer.mean((0, 1)) - pixels.mean((0, 1))).max() <= 1
 
 
+def test_beyond_four_the_picture_is_doubled_first(runner):
+    pixels = scene(23, 31)
+    doubled = pixels_of(enlarge(runner, pixels, scale=2).content)
+    by_hand = enlarge(runner, doubled, scale=2.7).content
+    assert np.array_equal(pixels_of(enlarge(runner, pixels, scale=5.4).content), pixels_of(by_hand))
+
+
 @pytest.mark.parametrize("target", [{"scale": 1.0}, {"width": 17}, {"width": 17, "height": 21}])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_scale_one_gives_the_picture_back(runner, target, dtype):
