@@ -152,19 +152,28 @@ class Consumer:
         self._metrics.entries.labels("taken").inc()
         task = asyncio.create_task(self._work(entry))
         self._working.add(task)
-        task.add_done_callback(self._working.discard)
+        task.add_done_callback(self._worked)
+
+    def _worked(self, task: asyncio.Task[None]) -> None:
+        self._working.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("a job was left unfinished", exc_info=error)
 
     async def _work(self, entry: Entry) -> None:
-        outcome = await self._outcome(entry)
-        if outcome is None:
-            await self._release(entry)
-        else:
-            # Computed is computed: the result is kept for as long as it takes Redis to come back.
-            event = await persist(lambda: self._mailbox.settle(entry, outcome))
-            self._metrics.entries.labels(event).inc()
-        if self._held.pop(entry):
-            self._pace.finished()
-        await self._notify()
+        try:
+            outcome = await self._outcome(entry)
+            if outcome is None:
+                await self._release(entry)
+            else:
+                # Computed is computed: the result is kept for as long as it takes Redis to come back.
+                event = await persist(lambda: self._mailbox.settle(entry, outcome))
+                self._metrics.entries.labels(event).inc()
+                if self._held[entry]:
+                    self._pace.finished()
+        finally:
+            # Whatever happened: a lease that is renewed for a job on which nobody works would never end.
+            del self._held[entry]
+            await self._notify()
 
     async def _outcome(self, entry: Entry) -> Outcome | None:
         """What became of the job; None if another worker must say, since this one's engine died."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
+from contextlib import suppress
 from typing import Any
 
 from service.dispatch.redis import keys, scripts
@@ -18,6 +19,8 @@ from service.errors import DeadlineExceeded, NotFound, Overloaded, Problem, Unav
 from service.jobs.job import Job, Result, Task
 from service.observability.metrics import Metrics
 from service.settings import Settings
+
+PATIENCE = 60.0  # seconds that a Redis which is away is given before something is left to its time to live
 
 log = logging.getLogger("retouch.dispatch")
 
@@ -133,19 +136,21 @@ class RedisDispatcher:
         return packed, waiting
 
     async def _forget(self, name: str) -> None:
-        try:
-            await self._client.unlink(keys.upload(name), keys.outcome(name))
-        except FAILURES:
-            log.info("left to its time to live: %s", name)
+        """Time would delete it too; but while nobody waits, nobody should compute."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await persist(lambda: self._client.unlink(keys.upload(name), keys.outcome(name)))
 
     async def stop(self, grace: float) -> None:
         self._stopping = True
+        finish = time.monotonic() + grace
         try:
             async with asyncio.timeout(grace):
                 await self._idle.wait()
         except TimeoutError:
             log.warning("stopping with %d jobs unanswered", self._open)
-        await asyncio.gather(*self._leavings)
-        await end(self._listeners)
+        if self._leavings:
+            await asyncio.wait(self._leavings, timeout=max(1.0, finish - time.monotonic()))
+        await end([*self._listeners, *self._leavings])
         await self._bell.close()
         await self._client.aclose()

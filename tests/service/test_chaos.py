@@ -1,0 +1,219 @@
+"""A fleet of real processes under kills: every accepted request is answered once and nothing stays behind."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import redis
+
+from service.dispatch.redis import keys
+from tests.service.conftest import RedisServer, start_redis
+from tests.service.fleet import DEADLY, FleetOfProcesses, Process, fleet_of
+from tests.service.pictures import pixels_of, png, square
+
+PERSISTENT = ("--appendonly", "yes", "--appendfsync", "everysec")
+JOBS, CLIENTS = 500, 16
+FIRST_LEAVING = 1000  # number of the first job that goes to an API process which is about to leave
+SIDE = 40
+MASK = png(square(SIDE, SIDE))
+
+
+@pytest.fixture
+def redis_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def server(redis_folder: Path) -> Iterator[RedisServer]:
+    running = start_redis(redis_folder, options=PERSISTENT)
+    yield running
+    running.process.kill()
+    running.process.wait()
+
+
+def picture(number: int) -> np.ndarray:
+    """Every job's own, so that an answer tells which job it belongs to."""
+    return np.full((SIDE, SIDE, 3), (number % 250, number // 250, 7), np.uint8)
+
+
+def fill(client: httpx.Client, api: Process, number: int, model: str = "toy-fill") -> httpx.Response:
+    files = {"image": png(picture(number)), "mask": MASK}
+    return client.post(
+        f"{api.url}/inpaint",
+        params={"model": model},
+        files=files,
+        headers={"X-Request-ID": f"job-{number}"},
+        timeout=60,
+    )
+
+
+def check(response: httpx.Response, number: int) -> None:
+    answer = pixels_of(response.content)
+    known = square(SIDE, SIDE) == 0
+    assert np.array_equal(answer[known], picture(number)[known])
+
+
+def settle(fleet: FleetOfProcesses, wanted: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+    """What the last answers leave is deleted right after them."""
+    end = time.monotonic() + 10
+    while (found := fleet.keys()) != wanted:
+        assert time.monotonic() < end, found
+        time.sleep(0.02)
+
+
+class Clients:
+    """Sixteen clients that work off the jobs, and come back when they are told to."""
+
+    def __init__(self, apis: list[Process], jobs: int, model: str = "toy-fill") -> None:
+        self._apis, self._model = apis, model
+        self.answered: Counter[int] = Counter()
+        self.refused: Counter[int] = Counter()
+        self.failures: list[str] = []
+        self._pool = ThreadPoolExecutor(CLIENTS)
+        self._client = httpx.Client()
+        self.futures: list[Future[None]] = [self._pool.submit(self._one, number) for number in range(jobs)]
+
+    def _one(self, number: int) -> None:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            response = fill(self._client, self._apis[number % len(self._apis)], number, self._model)
+            if response.status_code == 200:
+                check(response, number)
+                self.answered[number] += 1
+                return
+            if response.status_code != 503:
+                self.failures.append(response.text)
+                return
+            assert int(response.headers["retry-after"]) >= 1
+            self.refused[response.status_code] += 1
+            time.sleep(0.1)
+        self.failures.append(f"job {number} was refused for a minute")
+
+    def until(self, done: int) -> None:
+        wait_until(lambda: sum(self.answered.values()) + len(self.failures) >= done)
+
+    def finish(self) -> None:
+        self._pool.shutdown()
+        self._client.close()
+        for future in self.futures:
+            future.result()
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def holding(server: RedisServer, model: str) -> bool:
+    """Whether entries are in the hands of workers right now."""
+    with redis.Redis(port=server.port) as client:
+        return client.xpending(keys.stream(model, "interactive"), keys.GROUP)["pending"] > 0
+
+
+def test_chaos(server, redis_folder, tmp_path):
+    with fleet_of(server, tmp_path) as fleet:
+        workers = [fleet.worker("toy-fill", worker_places=4) for _ in range(3)]
+        apis = [fleet.api(), fleet.api()]
+        for member in (*workers, *apis):
+            member.until_ready()
+        clients = Clients(apis, JOBS)
+        clients.until(JOBS // 8)
+        for victim in workers[:2]:
+            wait_until(lambda: holding(server, "toy-fill"))
+            victim.kill()
+            clients.until(sum(clients.answered.values()) + JOBS // 8)
+        replacement = fleet.worker("toy-fill", worker_places=4)
+        server.process.kill()
+        server.process.wait()
+        time.sleep(0.2)
+        again = start_redis(redis_folder, server.port, PERSISTENT)
+        server.process = again.process
+        clients.finish()
+        assert clients.failures == []
+        assert len(clients.answered) == JOBS
+        assert set(clients.answered.values()) == {1}
+        replacement.until_ready()
+        settle(fleet)
+
+
+def test_a_poisoned_job_cannot_kill_the_fleet(server, tmp_path):
+    with fleet_of(server, tmp_path) as fleet:
+        workers = [fleet.worker("toy-killer", worker_places=4) for _ in range(2)]
+        api = fleet.api()
+        for member in (*workers, api):
+            member.until_ready()
+        clients = Clients([api], 60, "toy-killer")
+        clients.until(10)
+        with ThreadPoolExecutor(1) as pool, httpx.Client() as client:
+            poison = pool.submit(kill, client, api)
+            for dead in range(3):
+                # Whatever dies is replaced, as a cluster would.
+                wait_until(lambda died=dead: died < sum(not member.alive for member in fleet.members))
+                fleet.worker("toy-killer", worker_places=4)
+                assert not poison.done(), dead
+            response = poison.result(60)
+        assert response.status_code == 500
+        assert "not tried again" in response.json()["detail"]
+        clients.finish()
+        assert clients.failures == []
+        assert len(clients.answered) == 60
+        settle(fleet, {keys.DEAD})
+        with redis.Redis(port=server.port) as client:
+            assert client.xlen(keys.DEAD) == 1
+
+
+def kill(client: httpx.Client, api: Process) -> httpx.Response:
+    deadly = np.full((SIDE, SIDE, 3), DEADLY, np.uint8)
+    files = {"image": png(deadly), "mask": MASK}
+    return client.post(f"{api.url}/inpaint", params={"model": "toy-killer"}, files=files, timeout=90)
+
+
+def test_sigterm_loses_nothing(server, tmp_path):
+    """To a worker and to an API process, both in the middle of their work."""
+    with fleet_of(server, tmp_path) as fleet:
+        workers = [fleet.worker("toy-sleeper", worker_places=4) for _ in range(2)]
+        leaving, staying = fleet.api(), fleet.api()
+        for member in (*workers, leaving, staying):
+            member.until_ready()
+        clients = Clients([staying], 80, "toy-sleeper")
+        with ThreadPoolExecutor(8) as pool, httpx.Client() as client:
+            waiting = [
+                pool.submit(fill, client, leaving, number, "toy-sleeper")
+                for number in range(FIRST_LEAVING, FIRST_LEAVING + 8)
+            ]
+            wait_until(lambda: accepted(server, waiting))
+            started = time.monotonic()
+            assert workers[0].terminate() == 0
+            assert leaving.terminate() == 0
+            assert time.monotonic() - started < 20
+            for number, future in enumerate(waiting):
+                check(future.result(), FIRST_LEAVING + number)
+        clients.finish()
+        assert clients.failures == []
+        assert len(clients.answered) == 80
+        settle(fleet)
+
+
+def accepted(server: RedisServer, waiting: list[Future[httpx.Response]]) -> bool:
+    """Whether every one of these is answered or in Redis."""
+    with redis.Redis(port=server.port, decode_responses=True) as client:
+        ids = {
+            json.loads(head)["request_id"]
+            for key in client.scan_iter("retouch:upload:*", count=1000)
+            if (head := client.hget(key, "head"))
+        }
+    return all(
+        future.done() or f"job-{number}" in ids for number, future in enumerate(waiting, FIRST_LEAVING)
+    )
