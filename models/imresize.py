@@ -24,7 +24,6 @@ def cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
 
 
-@lru_cache(maxsize=512)
 def taps(length: int, out: int, scale: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
     """For each of `out` pixels the input positions it reads, and their weights: both (out, taps)."""
     shrink = min(scale, 1.0)
@@ -39,13 +38,18 @@ def taps(length: int, out: int, scale: float) -> tuple[npt.NDArray[np.intp], npt
     return clamped, weight[:, used].astype(np.float32)
 
 
+@lru_cache(maxsize=64)
+def matrix(length: int, out: int, scale: float) -> npt.NDArray[np.float32]:
+    """One pass as a product. The matrix is banded, but for photographs that is faster than gathering."""
+    index, weight = taps(length, out, scale)
+    answer = np.zeros((out, length), np.float32)
+    np.add.at(answer, (np.arange(out)[:, None], index), weight)
+    return answer
+
+
 def _rows(image: Image, out: int, scale: float) -> Image:
-    index, weight = taps(image.shape[0], out, scale)
     flat = image.reshape(image.shape[0], -1).astype(np.float32)
-    # A banded matrix as a dense one: for photographs the product is faster than gathering.
-    matrix = np.zeros((out, image.shape[0]), np.float32)
-    np.add.at(matrix, (np.arange(out)[:, None], index), weight)
-    rounded = np.floor(matrix @ flat + 0.5)
+    rounded = np.floor(matrix(image.shape[0], out, scale) @ flat + 0.5)
     return np.clip(rounded, 0, 255).astype(np.uint8).reshape(out, *image.shape[1:])
 
 

@@ -34,4 +34,6 @@ def matrix(axis: Axis, origin: int, length: int, device: torch.device) -> Tensor
 def enlarge(image: Tensor, rows: Axis, columns: Axis, origin: tuple[int, int]) -> Tensor:
     vertical = matrix(rows, origin[0], image.shape[-2], image.device).to(image.dtype)
     horizontal = matrix(columns, origin[1], image.shape[-1], image.device).to(image.dtype)
-    return vertical @ image @ horizontal.t()
+    # Autocast would round colours to half precision, which has fewer levels than a picture.
+    with torch.autocast(image.device.type, enabled=False):
+        return vertical @ image @ horizontal.t()

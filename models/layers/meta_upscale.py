@@ -28,7 +28,8 @@ CALL_COST = 4_000_000
 BENT = 0.5  # share of the hidden units that `factored` keeps, as found in fresh and in trained networks
 TRAINING_CALLS = 4  # most strided convolutions that are still cheap to differentiate
 CHUNK = 8192  # pixels whose weights `direct` holds at once
-TILE_VALUES = 1 << 22  # values of mixed maps that `factored` holds at once
+TILE_VALUES = 1 << 22  # values of mixed maps that `factored` holds at once: what a CPU's cache can hold
+DEVICE_TILE_VALUES = 1 << 27  # the same on a GPU, where each strip costs more than its memory
 
 
 class MetaUpscale(nn.Module):
@@ -82,8 +83,8 @@ class MetaUpscale(nn.Module):
         row_groups, column_groups = groups(rows), groups(columns)
         for first_row, row_starts in row_groups.items():
             for first_column, column_starts in column_groups.items():
-                down = torch.tensor([rows.offset(start) for start in row_starts], device=device)
-                across = torch.tensor([columns.offset(start) for start in column_starts], device=device)
+                down = sent([rows.offset(start) for start in row_starts], device)
+                across = sent([columns.offset(start) for start in column_starts], device)
                 predicted = self.leave(self.hidden_values(down, across, inverse).flatten(0, 1))
                 top, left = first_row - origin[0], first_column - origin[1]
                 kernel = self.filters(predicted.to(padded.dtype))
@@ -102,10 +103,9 @@ class MetaUpscale(nn.Module):
     ) -> Tensor:
         device = features.device
         bent, straight, level = self.units(inverse)
-        row_offsets = torch.tensor(rows.offsets(), device=device)
-        column_offsets = torch.tensor(columns.offsets(), device=device)
+        row_offsets, column_offsets = sent(rows.offsets(), device), sent(columns.offsets(), device)
         sources = [source - origin[0] for source in rows.sources()]
-        across = torch.tensor(columns.sources(), device=device) - origin[1]
+        across = sent(columns.sources(), device) - origin[1]
         last = self.leave.weight.t()
         slopes = torch.cat([self.enter.weight[straight, :2], level[straight, None]], 1)
         linear = slopes.t() @ last[straight]
@@ -113,13 +113,14 @@ class MetaUpscale(nn.Module):
         kernel = kernel.to(features.dtype)
         padded = F.pad(features, (1, 1, 1, 1))
         values = kernel.shape[0]
-        tile = max(1, TILE_VALUES // (values * columns.count * features.shape[0]))
+        limit = TILE_VALUES if device.type == "cpu" else DEVICE_TILE_VALUES
+        tile = max(1, limit // (values * columns.count * features.shape[0]))
         strips = []
         for start in range(0, rows.count, tile):
             stop = min(rows.count, start + tile)
             top, bottom = sources[start], sources[stop - 1] + 1
             maps = F.conv2d(padded[:, :, top : bottom + 2], kernel)
-            down = torch.tensor(sources[start:stop], device=device) - top
+            down = sent(sources[start:stop], device) - top
             read = maps.index_select(3, across).index_select(2, down)
             read = read.view(read.shape[0], -1, self.colours, *read.shape[-2:])
             mix = self.mixture(row_offsets[start:stop], column_offsets, inverse, bent).to(read.dtype)
@@ -139,6 +140,10 @@ class MetaUpscale(nn.Module):
         level = inverse * weight[:, 2] + self.enter.bias
         lowest = level + weight[:, :2].clamp(max=0).sum(1)
         highest = level + weight[:, :2].clamp(min=0).sum(1)
+        if torch.is_grad_enabled() and weight.is_cuda:
+            # Finding them would make each training step wait for the device.
+            every = torch.arange(self.hidden, device=weight.device)
+            return every, every[:0], level
         bent = (lowest < 0) & (highest > 0)
         return bent.nonzero()[:, 0], (lowest >= 0).nonzero()[:, 0], level
 
@@ -147,12 +152,12 @@ class MetaUpscale(nn.Module):
     ) -> Tensor:
         device = features.device
         width = features.shape[-1]
-        down = torch.tensor(rows.sources(), device=device) - origin[0]
-        across = torch.tensor(columns.sources(), device=device) - origin[1]
+        down = sent(rows.sources(), device) - origin[0]
+        across = sent(columns.sources(), device) - origin[1]
         position = (down[:, None] * width + across).flatten()
         hidden = self.hidden_values(
-            torch.tensor(rows.offsets(), device=device),
-            torch.tensor(columns.offsets(), device=device),
+            sent(rows.offsets(), device),
+            sent(columns.offsets(), device),
             inverse,
         ).flatten(0, 1)
         windows = F.unfold(features, 3, padding=1)
@@ -183,6 +188,11 @@ class OnBicubic(MetaUpscale):
         return super().forward(deep, rows, columns, origin, inverse) + bicubic.enlarge(
             image, rows, columns, origin
         )
+
+
+def sent(values: list[int] | list[float], device: torch.device) -> Tensor:
+    """On the device without waiting for it."""
+    return torch.tensor(values).to(device, non_blocking=True)
 
 
 def groups(axis: Axis) -> dict[int, list[int]]:

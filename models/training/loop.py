@@ -14,7 +14,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+Losses = Mapping[str, "float | Tensor"]
+
 
 class Recipe(Protocol):
     net: nn.Module  # what is averaged and shipped
@@ -35,7 +37,7 @@ class Recipe(Protocol):
     def batch(self, step: int, rng: np.random.Generator) -> Any:
         """CPU data of one step; called on a thread of its own."""
 
-    def step(self, batch: Any, step: int) -> dict[str, float]:
+    def step(self, batch: Any, step: int) -> Losses:
         """Forward, backward and the optimisers' steps; the losses by name."""
 
     def sample(self, net: nn.Module) -> Image.Image | None:
@@ -206,12 +208,12 @@ class Log:
 
     def __init__(self, path: Path, fresh: bool) -> None:
         self._path = path
-        self._sums: dict[str, float] = {}
+        self._sums: dict[str, float | Tensor] = {}
         self._count = 0
         if fresh:
             path.unlink(missing_ok=True)
 
-    def add(self, losses: dict[str, float]) -> None:
+    def add(self, losses: Losses) -> None:
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._count += 1
@@ -220,7 +222,7 @@ class Log:
         if not self._count:
             return
         row: dict[str, Any] = {"seconds": round(seconds, 1), "step": step}
-        row |= {name: round(total / self._count, 6) for name, total in self._sums.items()}
+        row |= {name: round(float(total) / self._count, 6) for name, total in self._sums.items()}
         new = not self._path.exists()
         with self._path.open("a", newline="") as file:
             writer = csv.DictWriter(file, list(row), extrasaction="ignore")

@@ -24,25 +24,25 @@ class Pictures:
         self.names = [path.name for path in files]
         listing = json.dumps([[path.name, path.stat().st_size] for path in files] + [longest])
         key = hashlib.sha256(listing.encode()).hexdigest()[:16]
-        self._data = cache / f"{key}.u8"
+        self.file = cache / f"{key}.u8"
         index = cache / f"{key}.json"
         if not index.exists():
             cache.mkdir(parents=True, exist_ok=True)
             self._decode(files, index, longest)
         self.shapes: list[tuple[int, int]] = [tuple(shape) for shape in json.loads(index.read_text())]
-        self._starts = np.cumsum([0, *(height * width * 3 for height, width in self.shapes)])
-        self._pixels: npt.NDArray[np.uint8] = np.memmap(self._data, np.uint8, "r")
+        self.starts = np.cumsum([0, *(height * width * 3 for height, width in self.shapes)])
+        self._pixels: npt.NDArray[np.uint8] = np.memmap(self.file, np.uint8, "r")
 
     def _decode(self, files: list[Path], index: Path, longest: int) -> None:
         shapes = []
-        partial = self._data.with_suffix(".partial")
+        partial = self.file.with_suffix(".partial")
         with partial.open("wb") as out:
             for path in files:
                 picture = Image.open(path).convert("RGB")
                 picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
                 shapes.append((picture.height, picture.width))
                 out.write(np.asarray(picture).tobytes())
-        os.replace(partial, self._data)
+        os.replace(partial, self.file)
         index.write_text(json.dumps(shapes))  # last: it says that the data are complete
 
     def __len__(self) -> int:
@@ -50,7 +50,7 @@ class Pictures:
 
     def __getitem__(self, number: int) -> npt.NDArray[np.uint8]:
         height, width = self.shapes[number]
-        start = self._starts[number]
+        start = self.starts[number]
         return self._pixels[start : start + height * width * 3].reshape(height, width, 3)
 
     def crop(self, rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.uint8]:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from models import registry
 from models.imresize import imresize
-from models.training.loop import clip
+from models.training.crops import Crops, degrade
+from models.training.loop import Losses
 from models.training.pictures import Pictures
 
 TENTHS = [Fraction(tenth, 10) for tenth in range(11, 41)]
@@ -44,23 +45,25 @@ class UpscaleRecipe:
         self.net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.modules = {"net": self.net}
         self.optimisers: dict[str, torch.optim.Optimizer] = {
-            "net": torch.optim.Adam(self.net.parameters(), lr=config.rate, betas=(0.9, 0.99))
+            "net": torch.optim.Adam(
+                self.net.parameters(), lr=config.rate, betas=(0.9, 0.99), fused=device.type == "cuda"
+            )
         }
         self.pictures = Pictures(data, cache)
+        self.crops = Crops(self.pictures, device)
 
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
         choices = WHOLE if rng.random() < self.config.whole else TENTHS
         scale = choices[int(rng.integers(len(choices)))]
         patch = self.config.patch
         side = int(patch * scale)  # a remainder below one large pixel is cut off, as in the benchmarks
-        large = [self.pictures.crop(rng, side, side) for _ in range(self.config.batch)]
-        small = [imresize(crop, float(1 / scale), (patch, patch)) for crop in large]
-        return scale, as_tensor(small), as_tensor(large)
+        large = self.crops.take(rng, self.config.batch, side)
+        return scale, degrade(large, scale, patch), large
 
-    def step(self, batch: Batch, step: int) -> dict[str, float]:
+    def step(self, batch: Batch, step: int) -> Losses:
         scale, small, large = batch
-        small = small.to(self.device, memory_format=torch.channels_last).float() / 255
-        truth = large.to(self.device).float() / 255
+        small = small.to(memory_format=torch.channels_last).float() / 255
+        truth = large.float() / 255
         self.net.train()
         with torch.autocast(self.device.type, torch.bfloat16):
             features = self.net.features(small)  # type: ignore[operator]
@@ -70,16 +73,18 @@ class UpscaleRecipe:
         optimiser = self.optimisers["net"]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = clip(self.net.parameters(), self.config.clip)
+        norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip)
         optimiser.step()
-        return {"l1": float(loss.detach()) * 255, "gradient": norm}
+        # As tensors: reading a number off a GPU would make each step wait for it.
+        return {"l1": loss.detach() * 255, "gradient": norm}
 
     def sample(self, net: nn.Module) -> Image.Image:
         """Bicubic, ours, truth side by side at x3, for one training picture."""
         truth = self.pictures[0][:288, :288]
         small = imresize(truth, 1 / 3)
         with torch.no_grad():
-            answer = net(as_tensor([small]).to(self.device).float() / 255, 3.0)
+            image = torch.from_numpy(small).permute(2, 0, 1)[None]
+            answer = net(image.to(self.device).float() / 255, 3.0)
         ours = (answer[0].clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).cpu().numpy()
         return Image.fromarray(np.concatenate([imresize(small, 3), ours, truth], 1))
 
@@ -88,7 +93,3 @@ def make_recipe(
     config: dict[str, Any], data: Path, cache: Path, device: torch.device, features: Path | None = None
 ) -> UpscaleRecipe:
     return UpscaleRecipe(config["architecture"], UpscaleConfig(**config["recipe"]), data, cache, device)
-
-
-def as_tensor(pictures: list[np.ndarray[Any, np.dtype[np.uint8]]]) -> Tensor:
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)

@@ -1,0 +1,62 @@
+"""Random crops and their small copies, made where the network is: a GPU would wait for any CPU's."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.imresize import matrix
+from models.training.pictures import Pictures
+
+
+class Crops:
+    """All pictures as one tensor of pixels on the device, of which a batch of crops is one lookup."""
+
+    def __init__(self, pictures: Pictures, device: torch.device) -> None:
+        self.device = device
+        # On the CPU this maps the file, and reads no more of it than is asked for.
+        size = int(pictures.starts[-1])
+        values = torch.from_file(str(pictures.file), size=size, dtype=torch.uint8)
+        self.pixels = values.view(-1, 3).to(device)
+        self.shapes = np.array(pictures.shapes)
+        self.starts = np.asarray(pictures.starts[:-1]) // 3
+
+    def take(self, rng: np.random.Generator, count: int, side: int) -> Tensor:
+        """(count, 3, side, side) bytes, flipped and turned at random."""
+        fitting = np.flatnonzero(self.shapes.min(1) >= side)
+        chosen = fitting[rng.integers(len(fitting), size=count)]
+        height, width = self.shapes[chosen].T
+        top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
+        # Where a crop's first pixel lies, and how far apart its rows and columns are: a flip begins at the
+        # other end and steps back, a turn swaps the two.
+        down, across = np.array(width), np.ones(count, np.int64)
+        first = self.starts[chosen] + top * width + left
+        upside, mirrored, turned = rng.random((3, count)) < 0.5
+        first = first + upside * (side - 1) * down + mirrored * (side - 1) * across
+        down, across = np.where(upside, -down, down), np.where(mirrored, -across, across)
+        down, across = np.where(turned, across, down), np.where(turned, down, across)
+        where = torch.from_numpy(np.stack([first, down, across])).to(self.device, non_blocking=True)
+        first_, down_, across_ = where[:, :, None, None]
+        steps = torch.arange(side, device=self.device)
+        index = first_ + down_ * steps[:, None] + across_ * steps
+        return self.pixels[index].permute(0, 3, 1, 2)
+
+
+def degrade(images: Tensor, scale: Fraction, side: int) -> Tensor:
+    """Square byte images (N, C, H, H) made `scale` times smaller, as `imresize` does it."""
+    down = passes(images.shape[-1], side, scale, images.device)
+    tall = round_to_bytes(down @ images.float())
+    return round_to_bytes(tall @ down.t()).to(torch.uint8)
+
+
+def round_to_bytes(values: Tensor) -> Tensor:
+    return (values + 0.5).floor().clamp(0, 255)
+
+
+@lru_cache(maxsize=64)
+def passes(length: int, out: int, scale: Fraction, device: torch.device) -> Tensor:
+    return torch.from_numpy(matrix(length, out, float(1 / scale))).to(device)
