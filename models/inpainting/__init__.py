@@ -2,6 +2,7 @@
 
 from models.inpainting import deepfill_v1 as deepfill_v1
 from models.inpainting import deepfill_v2 as deepfill_v2
+from models.inpainting import lama as lama
 from models.inpainting import partial_conv as partial_conv
 from models.inpainting import patchmatch as patchmatch
 from models.inpainting import structure as structure

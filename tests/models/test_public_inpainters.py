@@ -1,0 +1,125 @@
+"""Inpainters with public checkpoints: small ones go out and in again, and into ONNX Runtime."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import models
+from models.checkpoints import CheckpointError, importers, load_public, recognise
+from tests.models.exporting import answered, exported
+
+# Two shapes of each, small enough to build in no time.
+ARGUMENTS: list[tuple[str, dict[str, Any]]] = [
+    ("lama", {"width": 8, "blocks": 2}),
+    ("lama", {"width": 4, "blocks": 11, "global_share": 0.5}),
+]
+NAMES = sorted({name for name, _ in ARGUMENTS})
+SMALL = dict(reversed(ARGUMENTS))
+
+
+def seeded(name: str, arguments: dict[str, Any]) -> nn.Module:
+    """In eval mode, with statistics as a trained network might have them."""
+    torch.manual_seed(7)
+    net = models.create(name, **arguments).eval()
+    for key, value in net.state_dict().items():
+        if key.endswith("running_mean"):
+            nn.init.normal_(value, std=0.1)
+        elif key.endswith("running_var"):
+            nn.init.uniform_(value, 0.8, 1.2)
+    return net
+
+
+def pictures(batch: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(height + width)
+    image = torch.rand(batch, 3, height, width, generator=generator)
+    mask = torch.zeros(batch, 1, height, width)
+    for sample in range(batch):  # each its own hole
+        mask[sample, :, height // 4 + sample : height // 2 + sample, sample * 5 : width // 3 + sample * 5] = 1
+    return image, mask
+
+
+WRAPPINGS = {
+    "bare": lambda state: state,
+    "data parallel": lambda state: {f"module.{key}": value for key, value in state.items()},
+    "in a file": lambda state: {"iteration": 3, "generator": state},
+}
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+@pytest.mark.parametrize(("name", "arguments"), ARGUMENTS, ids=str)
+@torch.inference_mode()
+def test_round_trip(name: str, arguments: dict[str, Any], wrapping: str) -> None:
+    net = seeded(name, arguments)
+    public = WRAPPINGS[wrapping](importers()[name].to_public(net))
+    assert recognise(public) == name
+    again = load_public(name, public)
+    inputs = pictures(2, net.minimum, net.minimum + net.multiple)  # type: ignore[operator]
+    torch.testing.assert_close(again(*inputs), net(*inputs), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_wrong_checkpoint_names_its_keys(name: str) -> None:
+    public = importers()[name].to_public(seeded(name, SMALL[name]))
+    *_, lost = (key for key in public if key.endswith("bias"))
+    del public[lost]
+    stranger = f"{lost.rpartition('.')[0]}.stranger"
+    public[stranger] = torch.zeros(1)
+    with pytest.raises(CheckpointError, match=r"misses 1 keys, first .* unexpected 1 keys, first .*stranger"):
+        load_public(name, public)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.inference_mode()
+def test_a_sample_answers_alike_in_any_batch(name: str) -> None:
+    net = seeded(name, SMALL[name])
+    image, mask = pictures(3, net.minimum + net.multiple, net.minimum + net.multiple)  # type: ignore[operator]
+    together = net(image, mask)
+    for i in range(3):
+        torch.testing.assert_close(
+            net(image[i : i + 1], mask[i : i + 1])[0], together[i], rtol=1e-5, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.inference_mode()
+def test_what_lies_in_the_hole_is_not_seen(name: str) -> None:
+    net = seeded(name, SMALL[name])
+    image, mask = pictures(1, net.minimum + net.multiple, net.minimum + net.multiple)  # type: ignore[operator]
+    torch.testing.assert_close(net(image * (1 - mask) + 0.3 * mask, mask), net(image, mask), rtol=0, atol=0)
+    assert not torch.equal(net(image * mask, mask), net(image, mask))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.inference_mode()
+def test_the_size_rule_is_tight(name: str) -> None:
+    net = seeded(name, SMALL[name])
+    minimum, multiple = int(net.minimum), int(net.multiple)  # type: ignore[arg-type]
+    for height, width in ((minimum, minimum + multiple), (minimum + 2 * multiple, minimum)):
+        inputs = pictures(1, height, width)
+        assert net(*inputs).shape == inputs[0].shape
+    assert not works(net, minimum - multiple)
+    assert not works(net, minimum + multiple - 1)
+
+
+def works(net: nn.Module, side: int) -> bool:
+    inputs = pictures(1, side, side)
+    try:
+        return net(*inputs).shape == inputs[0].shape
+    except RuntimeError:
+        return False
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.inference_mode()
+def test_an_export_answers_alike_at_any_size(name: str) -> None:
+    net = seeded(name, SMALL[name])
+    step = int(net.multiple)  # type: ignore[arg-type]
+    side = int(net.minimum) + step  # type: ignore[arg-type]
+    session = exported(net, *pictures(2, side, side + step))
+    for batch, height, width in ((1, side + step, side), (3, side, side + 2 * step)):
+        inputs = pictures(batch, height, width)
+        torch.testing.assert_close(answered(session, *inputs), net(*inputs), rtol=1e-3, atol=1e-3)
