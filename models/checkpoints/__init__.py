@@ -125,7 +125,8 @@ def fill(net: nn.Module, state: State, name: str) -> None:
     net.load_state_dict(state, strict=True)
 
 
-from models.checkpoints import deepfill as deepfill  # noqa: E402 -- importers need what is above
+from models.checkpoints import aot_gan as aot_gan  # noqa: E402 -- importers need what is above
+from models.checkpoints import deepfill as deepfill  # noqa: E402
 from models.checkpoints import lama as lama  # noqa: E402
 from models.checkpoints import meta_edsr as meta_edsr  # noqa: E402
 from models.checkpoints import meta_rdn as meta_rdn  # noqa: E402
