@@ -8,12 +8,15 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from service.api import health, models, page, pictures, problems
+from service.api import health, jobs, models, page, pictures, problems
 from service.api.keys import Keys
 from service.api.middleware import BodyBounds, RequestContext
 from service.api.services import Backend, Services
 from service.cache import make_cache
 from service.observability.metrics import Metrics
+from service.orders.callbacks import Callbacks
+from service.orders.memory import MemoryOrders
+from service.orders.order import Orders
 from service.settings import Settings
 
 
@@ -34,6 +37,10 @@ def configured_backend(settings: Settings, metrics: Metrics) -> Backend:
     return (redis_backend if settings.dispatch == "redis" else local_backend)(settings, metrics)
 
 
+def make_orders(settings: Settings, dispatcher: Backend, callbacks: Callbacks) -> Orders:
+    return MemoryOrders(settings, dispatcher, callbacks.start)
+
+
 def create_app(
     settings: Settings | None = None,
     make_backend: Callable[[Settings, Metrics], Backend] = configured_backend,
@@ -41,15 +48,22 @@ def create_app(
     settings = settings or Settings()
     metrics = Metrics()
     dispatcher = make_backend(settings, metrics)
-    services = Services(settings, metrics, dispatcher, make_cache(settings), Keys(settings))
+    callbacks = Callbacks(settings)
+    orders = make_orders(settings, dispatcher, callbacks)
+    services = Services(
+        settings, metrics, dispatcher, make_cache(settings), Keys(settings), orders, callbacks
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await dispatcher.start()
+        await orders.start()
         try:
             yield
         finally:
             await dispatcher.stop(settings.drain)
+            await orders.stop()
+            await callbacks.stop()
             await services.cache.close()
 
     app = FastAPI(
@@ -59,7 +73,7 @@ def create_app(
     )
     app.state.services = services
     problems.install(app)
-    for module in (pictures, models, health):
+    for module in (pictures, jobs, models, health):
         app.include_router(module.router)
     page.install(app)
     app.add_middleware(BodyBounds, max_bytes=settings.max_bytes, seconds=settings.body_timeout)

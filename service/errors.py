@@ -33,6 +33,11 @@ class NotFound(Problem):
     title = "There is no such thing"
 
 
+class NotReady(Problem):
+    status = 409
+    title = "There is no answer yet"
+
+
 class UploadTooSlow(Problem):
     status = 408
     title = "The upload took too long"

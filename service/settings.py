@@ -42,6 +42,13 @@ class Settings(BaseSettings):
     cache_ttl: int = Field(86_400, ge=1, description="life of an entry in Redis, in seconds")
     cache_entry_bytes: int = Field(20_000_000, ge=1, description="largest result worth caching")
 
+    # Jobs: requests whose answers are fetched later.
+    job_timeout: float = Field(3600.0, gt=0, description="deadline of a job, in seconds")
+    job_ttl: int = Field(3600, ge=1, description="life of a finished job and its result, in seconds")
+    job_bytes: int = Field(1_000_000_000, ge=1, description="memory for jobs where there is no Redis")
+    callback_secret: SecretStr = Field(SecretStr(""), description="signs callbacks; empty: no callbacks")
+    callback_networks: str = Field("", description="private networks that callbacks may reach, as CIDRs")
+
     # Workers elsewhere.
     dispatch: Literal["local", "redis"] = Field("local", description="where pictures are computed")
     lease: float = Field(6.0, gt=0, le=30, description="seconds after which a silent worker's jobs move on")

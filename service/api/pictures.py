@@ -9,7 +9,7 @@ from starlette.responses import Response
 from service.api.answer import answer
 from service.api.openapi import documented, responses
 from service.api.services import services
-from service.api.uploads import read_upload
+from service.api.uploads import Upload, read_upload
 from service.errors import Unprocessable
 from service.jobs.job import InpaintParameters, UpscaleParameters
 
@@ -40,7 +40,11 @@ async def upscale(request: Request) -> Response:
     at = services(request)
     with at.keys.admitted(request):
         upload = await read_upload(request, UPSCALE_FILES, raw=True)
-        parameters = upload.parameters(UpscaleParameters)
-        if (parameters.scale is None) == (parameters.width is None and parameters.height is None):
-            raise Unprocessable("Give either scale (1 to 8), or width and/or height in pixels.")
-        return await answer(request, at, "upscale", upload, parameters)
+        return await answer(request, at, "upscale", upload, upscale_parameters(upload))
+
+
+def upscale_parameters(upload: Upload) -> UpscaleParameters:
+    parameters = upload.parameters(UpscaleParameters)
+    if (parameters.scale is None) == (parameters.width is None and parameters.height is None):
+        raise Unprocessable("Give either scale (1 to 8), or width and/or height in pixels.")
+    return parameters

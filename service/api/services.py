@@ -13,6 +13,8 @@ from service.cache.store import Cache
 from service.dispatch.protocol import Dispatcher
 from service.jobs.job import Result, Task
 from service.observability.metrics import Metrics
+from service.orders.callbacks import Callbacks
+from service.orders.order import Orders
 from service.settings import Settings
 
 
@@ -36,6 +38,8 @@ class Services:
     dispatcher: Backend
     cache: Cache
     keys: Keys
+    orders: Orders
+    callbacks: Callbacks
     flights: SingleFlight[Result] = field(default_factory=SingleFlight)
 
 

@@ -49,6 +49,7 @@ class Ticket:
         self.future.set_running_or_notify_cancel()
         self.served = self.submitted
         self._outputs: dict[int, Pixels] = {}
+        self.job.progress.expect(len(self.windows))
 
     def obstacle(self) -> tuple[str, Problem] | None:
         """Why computing for this job would be wasted: a reason for the metrics and the answer."""
@@ -67,6 +68,7 @@ class Ticket:
 
     def answer(self, index: int, output: Pixels) -> None:
         self._outputs[index] = output
+        self.job.progress.computed()
         if len(self._outputs) == len(self.windows) and not self.future.done():
             now = time.monotonic()
             started = self.started or now

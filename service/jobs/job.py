@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -40,6 +41,23 @@ class UpscaleParameters(Parameters):
 Task = Literal["inpaint", "upscale"]
 
 
+class Progress:
+    """How many of a job's windows are computed. Counted in the engine's thread, which calls `changed`."""
+
+    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
+        self.done = 0
+        self.total = 0
+        self._changed = changed
+
+    def expect(self, windows: int) -> None:
+        self.total += windows
+        self._changed()
+
+    def computed(self) -> None:
+        self.done += 1
+        self._changed()
+
+
 @dataclass(frozen=True)
 class Job:
     task: Task
@@ -51,6 +69,7 @@ class Job:
     sketch: bytes | None = None
     request_id: str = ""
     cancelled: threading.Event = field(default_factory=threading.Event)
+    progress: Progress = field(default_factory=Progress)
 
     def expired(self) -> bool:
         return time.monotonic() >= self.deadline

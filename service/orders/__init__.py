@@ -1,0 +1,1 @@
+"""Orders: accepted requests whose answers are fetched later. HTTP calls them jobs."""

@@ -1,0 +1,122 @@
+"""Telling a caller's own address that an order is over: signed, repeated, and never into our own network."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import ipaddress
+import json
+import logging
+import socket
+import time
+from dataclasses import asdict
+from urllib.parse import urlsplit
+
+import httpx
+
+from service.errors import Unprocessable
+from service.orders.order import Order
+from service.settings import Settings
+
+log = logging.getLogger("retouch.callbacks")
+
+PAUSES = (1.0, 5.0, 25.0, 125.0)  # seconds between attempts
+TIMEOUT = 10.0
+SIGNATURE = "X-Retouch-Signature"
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Forbidden(Exception):
+    """The address must not be called, now or later."""
+
+
+def sign(secret: str, timestamp: int, body: bytes) -> str:
+    """`t=TIME,v1=HMAC`: the time is signed too, so that a receiver can refuse what is sent again later."""
+    digest = hmac.new(secret.encode(), b"%d." % timestamp + body, hashlib.sha256).hexdigest()
+    return f"t={timestamp},v1={digest}"
+
+
+class Callbacks:
+    def __init__(self, settings: Settings) -> None:
+        self._secret = settings.callback_secret.get_secret_value()
+        given = (network.strip() for network in settings.callback_networks.split(","))
+        self._networks: list[Network] = [ipaddress.ip_network(network) for network in given if network]
+        self._open: set[asyncio.Task[bool]] = set()
+
+    def check(self, url: str) -> str:
+        """The URL of a request, if it is one that may be called at all."""
+        if not url:
+            return ""
+        if not self._secret:
+            raise Unprocessable("Callbacks are off; set RETOUCH_CALLBACK_SECRET to turn them on.")
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or len(url) > 2000:
+            raise Unprocessable("callback_url must be an http or https address without a user name.")
+        return url
+
+    def start(self, url: str, order: Order) -> None:
+        """Deliver in the background, of this process."""
+        task = asyncio.create_task(self.deliver(url, order))
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+
+    async def stop(self) -> None:
+        for task in self._open:
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+
+    async def deliver(self, url: str, order: Order) -> bool:
+        body = json.dumps(asdict(order)).encode()
+        for pause in (*PAUSES, None):
+            try:
+                response = await self._post(url, body)
+            except Forbidden as error:
+                log.warning("no callback for %s: %s", order.id, error)
+                return False
+            except (httpx.HTTPError, OSError) as error:
+                log.info("callback for %s failed: %s", order.id, type(error).__name__)
+            else:
+                # What the receiver refuses for good does not become better by repetition.
+                if response < 500 and response not in (408, 425, 429):
+                    return response < 300
+            if pause is not None:
+                await asyncio.sleep(pause)
+        log.warning("callback for %s was given up", order.id)
+        return False
+
+    async def _post(self, url: str, body: bytes) -> int:
+        """To the very address that was checked: looked up again, the name could lead elsewhere."""
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        address = await self._address(host, port)
+        target = httpx.URL(url).copy_with(host=address, port=port)
+        headers = {
+            "Host": parts.netloc,
+            "Content-Type": "application/json",
+            SIGNATURE: sign(self._secret, int(time.time()), body),
+        }
+        async with httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False, trust_env=False) as client:
+            response = await client.post(
+                target, content=body, headers=headers, extensions={"sni_hostname": host}
+            )
+            return response.status_code
+
+    async def _address(self, host: str, port: int) -> str:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = [str(address[0]) for *_, address in found]
+        for address in addresses:
+            # One forbidden address is enough: which of them is used must not be left to chance.
+            if not self.allowed(address):
+                raise Forbidden(f"{host} leads to {address}, which is not a public address")
+        return addresses[0]
+
+    def allowed(self, address: str) -> bool:
+        parsed = ipaddress.ip_address(address)
+        if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped:
+            parsed = parsed.ipv4_mapped
+        if any(parsed in network for network in self._networks):
+            return True
+        return parsed.is_global and not parsed.is_multicast
