@@ -35,7 +35,7 @@ class MetaEDSR(Upscaler):
         self.body = nn.Sequential(*(ResidualBlock(channels) for _ in range(blocks)))
         self.tail = nn.Conv2d(channels, channels, 3, padding=1)
         self.upscale = MetaUpscale(channels, hidden)
-        self.receptive_field = 2 * blocks + 3
+        self.receptive_field = min(24, 2 * blocks + 3)  # as of meta-rdn
 
     def features(self, image: Tensor) -> Tensor:
         head: Tensor = self.head(2 * image - 1)
