@@ -127,6 +127,7 @@ def fill(net: nn.Module, state: State, name: str) -> None:
 
 from models.checkpoints import aot_gan as aot_gan  # noqa: E402 -- importers need what is above
 from models.checkpoints import deepfill as deepfill  # noqa: E402
+from models.checkpoints import edge_connect as edge_connect  # noqa: E402
 from models.checkpoints import lama as lama  # noqa: E402
 from models.checkpoints import meta_edsr as meta_edsr  # noqa: E402
 from models.checkpoints import meta_rdn as meta_rdn  # noqa: E402

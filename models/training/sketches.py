@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.layers.canny import thinned
+
 THRESHOLD = 0.12  # gradient of the blurred luma, in grey levels of [0, 1] a pixel
 
 
@@ -18,28 +20,7 @@ def edges(image: Tensor) -> Tensor:
     across = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
     down = padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
     strength = torch.sqrt(across.square() + down.square() + 1e-12)
-    around = F.pad(strength, (1, 1, 1, 1))
-    # A line's pixel is stronger than both neighbours in the direction of the gradient.
-    height, width = strength.shape[-2:]
-
-    def neighbour(rows: int, columns: int) -> Tensor:
-        return around[..., 1 + rows : 1 + rows + height, 1 + columns : 1 + columns + width]
-
-    steep = down.abs() > 2.414 * across.abs()
-    flat = across.abs() > 2.414 * down.abs()
-    same = across * down > 0
-    ahead = torch.where(
-        steep,
-        neighbour(1, 0),
-        torch.where(flat, neighbour(0, 1), torch.where(same, neighbour(1, 1), neighbour(1, -1))),
-    )
-    behind = torch.where(
-        steep,
-        neighbour(-1, 0),
-        torch.where(flat, neighbour(0, -1), torch.where(same, neighbour(-1, -1), neighbour(-1, 1))),
-    )
-    ridge = (strength >= ahead) & (strength > behind)
-    return (ridge & (strength > THRESHOLD)).to(image.dtype)
+    return (thinned(strength, across, down) & (strength > THRESHOLD)).to(image.dtype)
 
 
 def drop(sketch: Tensor, kept: float, generator: torch.Generator | None = None) -> Tensor:

@@ -16,6 +16,8 @@ from tests.models.exporting import answered, exported
 ARGUMENTS: list[tuple[str, dict[str, Any]]] = [
     ("aot-gan", {"width": 4, "blocks": 2, "rates": [1, 2]}),
     ("aot-gan", {"width": 6, "blocks": 11, "rates": [1, 2, 4]}),
+    ("edge-connect", {"width": 4, "blocks": 2}),
+    ("edge-connect", {"width": 6, "blocks": 11}),
     ("lama", {"width": 8, "blocks": 2}),
     ("lama", {"width": 4, "blocks": 11, "global_share": 0.5}),
 ]
