@@ -67,7 +67,8 @@ class MetaUpscale(nn.Module):
         weight = self.enter.weight
         vertical = rows[:, None] * weight[:, 0]
         horizontal = columns[:, None] * weight[:, 1] + (inverse * weight[:, 2] + self.enter.bias)
-        return F.relu(vertical[:, None] + horizontal[None])
+        # Offsets are exact fractions: rounded to half precision only once they are weighted.
+        return F.relu(vertical[:, None] + horizontal[None]).to(weight.dtype)
 
     def filters(self, predicted: Tensor) -> Tensor:
         """Predicted vectors (n, 27 C) as convolution weights (n * colours, C, 3, 3)."""

@@ -59,6 +59,8 @@ class Upscaler(nn.Module):
     ) -> Tensor:
         """The enlarged picture, or its `region`, from features that begin at small pixel `origin`."""
         vertical, horizontal = both(scale)
+        if min(vertical, horizontal) < 1:
+            raise ValueError(f"an upscaler does not make pictures smaller: the scale is {scale}")
         if region is None:
             region = (0, 0, enlarged(features.shape[-2], vertical), enlarged(features.shape[-1], horizontal))
         top, left, height, width = region

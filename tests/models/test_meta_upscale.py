@@ -47,6 +47,26 @@ def test_every_form_is_the_formula(form, scale):
     assert torch.allclose(got, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("form", ["phases", "factored", "direct"])
+def test_every_form_runs_in_half_precision(form):
+    torch.manual_seed(3)
+    layer = MetaUpscale(6, 8)
+    features, axis = torch.randn(1, 6, 6, 6), Axis(Fraction("2.7"), 0, 16)
+    with torch.inference_mode():
+        expected = plain(layer, features, axis, axis, 0.4)
+        got = getattr(layer.bfloat16(), form)(features.bfloat16(), axis, axis, (0, 0), 0.4)
+    assert (got - expected).abs().max() < 0.05 * expected.std()
+
+
+@pytest.mark.parametrize("scale", [0.99, (2.0, 0.5), 0.0, -2.0])
+@pytest.mark.parametrize("name", ["meta-sr-small", "meta-rdn", "meta-edsr"])
+def test_smaller_is_refused(name, scale):
+    small = {"meta-rdn": {"depth": 1, "layers": 1}}.get(name, {"blocks": 1})
+    net = models.create(name, channels=4, hidden=3, **small)
+    with pytest.raises(ValueError, match="smaller"):
+        net(torch.rand(1, 3, 5, 5), scale)
+
+
 @pytest.mark.parametrize("levels", [[5.0] * 6, [-5.0] * 6, [5.0, -5.0, 0.0, 0.1, -0.1, 5.0]])
 def test_units_that_never_bend_are_joined_without_a_change(levels):
     torch.manual_seed(2)
