@@ -78,7 +78,10 @@ def build_parser() -> argparse.ArgumentParser:
             folder.add_argument("--masks", type=Path, help="folder with a mask of the same stem a picture")
         add_parameters(folder, model)
 
-    commands.add_parser("models", help="list what is installed")
+    listing = commands.add_parser("models", help="list what is installed")
+    listing.add_argument(
+        "--warm", action="store_true", help="and load each, so that a broken file is found now"
+    )
 
     train = commands.add_parser("train", help="train a network as a config says")
     train.add_argument("config", type=Path)
@@ -251,11 +254,17 @@ def show_progress(number: int, total: int, started: float) -> None:
     print(f"\r[{'#' * filled:30}] {number}/{total}, {left:.0f} s left ", end=end, file=sys.stderr, flush=True)
 
 
-def models(settings: Settings) -> int:
-    from models import default_model, installed
+def models(warm: bool) -> int:
+    from models import default_model, installed, load
+    from models.manifest import WeightsError
 
     defaults = {default_model("inpaint", "cpu"), default_model("upscale", "cpu")}
     for entry in installed().values():
+        if warm:
+            try:
+                load(entry.name)
+            except WeightsError as error:
+                raise UsageError(str(error)) from error
         mark = "*" if entry.name in defaults else " "
         origin = f"{entry.architecture:16} {entry.digest[:12]} {entry.licence}"
         print(f"{mark} {entry.name:20} {entry.task:8} {origin}")
@@ -298,7 +307,7 @@ def dispatch(arguments: argparse.Namespace) -> int:
     if arguments.command == "worker":
         return worker(arguments, settings)
     if arguments.command == "models":
-        return models(settings)
+        return models(arguments.warm)
     if arguments.command == "batch":
         return batch(arguments, settings)
     return one(
