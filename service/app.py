@@ -37,8 +37,14 @@ def configured_backend(settings: Settings, metrics: Metrics) -> Backend:
     return (redis_backend if settings.dispatch == "redis" else local_backend)(settings, metrics)
 
 
-def make_orders(settings: Settings, dispatcher: Backend, callbacks: Callbacks) -> Orders:
-    return MemoryOrders(settings, dispatcher, callbacks.start)
+def make_orders(settings: Settings, backend: Backend, callbacks: Callbacks) -> Orders:
+    if settings.dispatch == "redis":
+        from service.dispatch.redis.orders import RedisOrders
+        from service.dispatch.redis.producer import RedisDispatcher
+
+        assert isinstance(backend, RedisDispatcher)
+        return RedisOrders(settings, backend, callbacks)
+    return MemoryOrders(settings, backend, callbacks.start)
 
 
 def create_app(

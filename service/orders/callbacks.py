@@ -45,11 +45,15 @@ class Callbacks:
         self._networks: list[Network] = [ipaddress.ip_network(network) for network in given if network]
         self._open: set[asyncio.Task[bool]] = set()
 
+    @property
+    def on(self) -> bool:
+        return bool(self._secret)
+
     def check(self, url: str) -> str:
         """The URL of a request, if it is one that may be called at all."""
         if not url:
             return ""
-        if not self._secret:
+        if not self.on:
             raise Unprocessable("Callbacks are off; set RETOUCH_CALLBACK_SECRET to turn them on.")
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or len(url) > 2000:

@@ -13,6 +13,7 @@ from service.dispatch.protocol import Dispatcher
 from service.dispatch.redis.client import FAILURES, Backoff, end, persist
 from service.dispatch.redis.fleet import Announcement
 from service.dispatch.redis.mailbox import Entry, Mailbox
+from service.dispatch.redis.progress import reporting
 from service.dispatch.redis.wire import Outcome, job_from
 from service.errors import ComputeFailed, DeadlineExceeded, Poisoned, Problem
 from service.jobs.job import Job
@@ -24,6 +25,8 @@ log = logging.getLogger("retouch.worker")
 MAX_DELIVERIES = 3
 BATCH_SHARE = 8  # every so many jobs one of the lower priority comes first, so that it never starves
 FRESHNESS = 0.2  # share of a new measurement in the average
+
+LATE = DeadlineExceeded("The deadline passed before the answer was ready.")
 
 
 class Consumer:
@@ -179,11 +182,14 @@ class Consumer:
         """What became of the job; None if another worker must say, since this one's engine died."""
         fields, seconds = await persist(lambda: self._mailbox.load(entry))
         if not fields or seconds <= 0:
-            return DeadlineExceeded("The deadline passed, or the client left, before a worker was free.")
+            return LATE
         try:
-            job = self._held[entry] = job_from(fields, seconds)
-            request_id.set(job.request_id)
-            return await self._backend.submit(job)
+            async with reporting(self._mailbox, entry) as progress:
+                job = self._held[entry] = job_from(fields, seconds, progress)
+                request_id.set(job.request_id)
+                result = await self._backend.submit(job)
+            # Whoever looked after the deadline has been told that it failed.
+            return LATE if job.expired() else result
         except Problem as problem:
             return problem if self._backend.ready()[0] else None
         except Exception as error:

@@ -9,6 +9,8 @@ PRIORITIES: tuple[Priority, ...] = ("interactive", "batch")  # in the order in w
 
 GROUP = "workers"
 FLEET = "retouch:fleet"  # hash: a worker's name to what it hosts, and when it said so
+COURIERS = "couriers"  # the group that delivers callbacks
+CALLBACKS = "retouch:callbacks"  # stream: orders that are over and whose callers are to be told
 DEAD = "retouch:dead"  # stream: what was given up, and why
 
 
@@ -28,3 +30,17 @@ def outcome(job: str) -> str:
 def answers(api: str) -> str:
     """Channel: names of finished jobs, for the process that waits for them."""
     return f"retouch:answers:{api}"
+
+
+def record(job: str) -> str:
+    """Hash: how an order stands. It outlives its upload, and lives as long as its outcome."""
+    return f"retouch:record:{job}"
+
+
+def idempotency(key: str) -> str:
+    return f"retouch:idempotency:{key}"
+
+
+def events(job: str) -> str:
+    """Channel: something about this order has changed."""
+    return f"retouch:events:{job}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from service.dispatch.redis import keys, scripts
 from service.dispatch.redis.client import connect, connect_blocking
 from service.dispatch.redis.fleet import SILENCE, Announcement
 from service.dispatch.redis.keys import GROUP, PRIORITIES
-from service.dispatch.redis.wire import Outcome, pack_outcome
+from service.dispatch.redis.wire import Outcome, pack_outcome, report
+from service.errors import Problem
 
 BLOCK = 1000  # milliseconds; also how long a stopping worker may still wait for its last read
 OUTCOME_LIFE = 60_000  # milliseconds; the waiting process fetches it at once, or is gone
@@ -28,6 +30,11 @@ class Entry:
     job: str
     reply: str
 
+    @property
+    def is_order(self) -> bool:
+        """Whether somebody may look how it stands, before there is an answer."""
+        return self.reply == keys.events(self.job)
+
 
 class Mailbox:
     def __init__(self, url: str, name: str, models: Sequence[str], lease: float) -> None:
@@ -39,6 +46,7 @@ class Mailbox:
         self._reader = connect_blocking(url)
         self._take = self._client.register_script(scripts.TAKE)
         self._finish = self._client.register_script(scripts.FINISH)
+        self._progress = self._client.register_script(scripts.PROGRESS)
         self._retire = self._client.register_script(scripts.RETIRE)
         self._announce = self._client.register_script(scripts.ANNOUNCE)
 
@@ -115,14 +123,19 @@ class Mailbox:
 
     async def settle(self, entry: Entry, outcome: Outcome, death: str = "") -> str:
         """Answer, or bury with the reason of its death. Returns what came of it, for the metrics."""
+        job = entry.job
         event = await self._finish(
-            [entry.stream, keys.upload(entry.job), keys.outcome(entry.job), keys.DEAD],
+            [entry.stream, keys.upload(job), keys.outcome(job), keys.DEAD, keys.record(job), keys.CALLBACKS],
             [
-                *(GROUP, entry.id, entry.job, entry.reply),
+                *(GROUP, entry.id, job, entry.reply),
                 *(pack_outcome(outcome), OUTCOME_LIFE, death, DEAD_LIFE),
+                *("failed" if isinstance(outcome, Problem) else "done", json.dumps(report(outcome))),
             ],
         )
         return "dead" if death else event.decode()
+
+    async def report(self, entry: Entry, done: int, total: int) -> None:
+        await self._progress([keys.record(entry.job)], [entry.job, entry.reply, done, total])
 
     async def release(self, entry: Entry) -> None:
         """Make it look long abandoned, so that the next worker takes it over at once."""

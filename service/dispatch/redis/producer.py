@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -21,6 +22,7 @@ from service.observability.metrics import Metrics
 from service.settings import Settings
 
 PATIENCE = 60.0  # seconds that a Redis which is away is given before something is left to its time to live
+NO_RECORD: Mapping[str, str] = {}
 
 log = logging.getLogger("retouch.dispatch")
 
@@ -95,17 +97,34 @@ class RedisDispatcher:
             raise outcome
         return outcome
 
-    async def put(self, name: str, job: Job, priority: Priority, max_wait: float, reply: str) -> None:
-        """Accept the job: from here on it has an answer. Overloaded or Unavailable if it cannot be."""
+    async def put(
+        self,
+        name: str,
+        job: Job,
+        priority: Priority,
+        max_wait: float,
+        reply: str,
+        record: Mapping[str, str] = NO_RECORD,
+        record_seconds: float = 0,
+        key: tuple[str, str] = ("", ""),
+    ) -> str:
+        """Accept the job: from here on it has an answer. Overloaded or Unavailable if it cannot be.
+
+        `key` is an idempotency key and what it is to stand for; returned is what it does stand for.
+        """
         stream = keys.stream(job.model, priority)
         limit = self.fleet.limit(job.model, priority, max_wait)
-        fields = [part for pair in upload_fields(job).items() for part in pair]
-        life = int(1000 * (job.deadline - time.monotonic()))
+        upload = [part for pair in upload_fields(job).items() for part in pair]
+        life = max(1, int(1000 * (job.deadline - time.monotonic())))
         try:
             self.fleet.refuse(job.model, priority, max_wait)
-            accepted, waiting = await self._submit(
-                [stream, keys.upload(name), keys.outcome(name)],
-                [keys.GROUP, limit, max(1, life), name, reply, *fields],
+            accepted, waiting, known = await self._submit(
+                [stream, keys.upload(name), keys.outcome(name), keys.record(name), keys.idempotency(key[0])],
+                [
+                    *(keys.GROUP, limit, life, name, reply, int(1000 * record_seconds)),
+                    *(key[1], len(upload), *upload),
+                    *(part for pair in record.items() for part in pair),
+                ],
             )
             if not accepted:
                 raise self.fleet.overloaded(job.model, priority, waiting, max_wait)
@@ -117,6 +136,7 @@ class RedisDispatcher:
             self._metrics.rejected.labels("redis").inc()
             raise Unavailable("The queue cannot be reached.", retry_after=2) from None
         self.fleet.accepted(job.model, priority, waiting)
+        return str(known.decode())
 
     async def _outcome(self, name: str, bell: asyncio.Event) -> Outcome:
         while True:

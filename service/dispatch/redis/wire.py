@@ -10,7 +10,8 @@ from typing import Any
 from service import errors
 from service.cache.entry import pack, unpack
 from service.errors import Problem
-from service.jobs.job import InpaintParameters, Job, Result, UpscaleParameters
+from service.jobs.job import InpaintParameters, Job, Progress, Result, UpscaleParameters
+from service.orders.order import problem_summary
 
 Outcome = Result | Problem
 UPLOADS = ("image", "mask", "sketch")
@@ -28,7 +29,7 @@ def upload_fields(job: Job) -> dict[str, bytes]:
     return {"head": json.dumps(head).encode()} | {k: file for k, file in files.items() if file is not None}
 
 
-def job_from(fields: Mapping[bytes, bytes], seconds: float) -> Job:
+def job_from(fields: Mapping[bytes, bytes], seconds: float, progress: Progress | None = None) -> Job:
     """The job, with so many seconds left."""
     head = json.loads(fields[b"head"])
     kind = InpaintParameters if head["task"] == "inpaint" else UpscaleParameters
@@ -41,6 +42,7 @@ def job_from(fields: Mapping[bytes, bytes], seconds: float) -> Job:
         parameters=kind.model_validate(head["parameters"]),
         deadline=time.monotonic() + seconds,
         request_id=head["request_id"],
+        progress=progress or Progress(),
     )
 
 
@@ -59,6 +61,13 @@ def unpack_outcome(packed: bytes) -> Outcome:
     result = unpack(rest)
     result.timings.update(head["timings"])
     return result
+
+
+def report(outcome: Outcome) -> dict[str, Any]:
+    """What an order says about its outcome without showing it."""
+    if isinstance(outcome, Result):
+        return {"timings": outcome.timings}
+    return {"problem": problem_summary(outcome)}
 
 
 def problem_fields(problem: Problem) -> dict[str, Any]:

@@ -1,0 +1,48 @@
+"""How far an order is, from the engine's thread to whoever looks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from service.dispatch.redis.client import FAILURES, end
+from service.dispatch.redis.mailbox import Entry, Mailbox
+from service.jobs.job import Progress
+
+log = logging.getLogger("retouch.worker")
+
+INTERVAL = 0.1  # seconds between two reports; what lies between is summed up by the later one
+
+
+@asynccontextmanager
+async def reporting(mailbox: Mailbox, entry: Entry) -> AsyncIterator[Progress]:
+    """A progress whose changes are reported while the order is being worked on."""
+    if not entry.is_order:
+        yield Progress()
+        return
+    loop, changed = asyncio.get_running_loop(), asyncio.Event()
+
+    def moved() -> None:
+        with suppress(RuntimeError):  # the loop has ended, and the engine must not end of that
+            loop.call_soon_threadsafe(changed.set)
+
+    async def report() -> None:
+        while True:
+            try:
+                await mailbox.report(entry, progress.done, progress.total)
+            except FAILURES as error:
+                log.info("not now: %s", error)
+            await asyncio.sleep(INTERVAL)
+            await changed.wait()
+            changed.clear()
+
+    progress = Progress(moved)
+    reporter = asyncio.create_task(report())
+    try:
+        yield progress
+    finally:
+        await end([reporter])
+        with suppress(*FAILURES):
+            await mailbox.report(entry, progress.done, progress.total)

@@ -1,0 +1,193 @@
+"""Jobs over HTTP where they are kept in Redis and computed by workers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import redis
+from pydantic import SecretStr
+from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.dispatch.redis import keys
+from service.dispatch.redis.consumer import Consumer
+from service.dispatch.redis.fleet import Announcement
+from service.dispatch.redis.mailbox import Mailbox
+from service.errors import Unprocessable
+from service.observability.metrics import Metrics
+from service.orders import callbacks as callbacks_module
+from service.settings import Settings
+from tests.service.engines import until
+from tests.service.test_jobs import SECRET, GatedBackend, Receiver, finished, send
+
+LEASE = 0.3
+MODEL = {"name": "echo", "task": "inpaint", "digest": "digest"}
+
+
+@contextmanager
+def api(url: str, **settings: Any) -> Iterator[TestClient]:
+    given = {"dispatch": "redis", "redis_url": url, **settings}
+    with TestClient(create_app(Settings(**given))) as client:
+        until(lambda: client.get("/readyz").status_code == 200)
+        yield client
+
+
+@contextmanager
+def worker(url: str, backend: GatedBackend, places: int = 1) -> Iterator[None]:
+    """A worker on a loop of its own, as it would be in a process of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    async def start() -> Consumer:
+        consumer = Consumer(
+            Mailbox(url, f"worker-{id(backend)}", ["echo"], LEASE),
+            backend,
+            Metrics(),
+            places,
+            LEASE,
+            lambda _: Announcement([MODEL], {"inpaint": "echo"}, 0.01),
+            lambda: None,
+        )
+        await consumer.start()
+        return consumer
+
+    consumer = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
+    try:
+        yield
+    finally:
+        backend.gate.set()
+        asyncio.run_coroutine_threadsafe(consumer.stop(5), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@pytest.fixture
+def backend() -> GatedBackend:
+    return GatedBackend()
+
+
+@pytest.fixture
+def client(redis_server, backend) -> Iterator[TestClient]:
+    with worker(redis_server.url, backend), api(redis_server.url) as client:
+        yield client
+
+
+def left(url: str) -> set[str]:
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        return {key for key in client.keys("*") if key != keys.FLEET and ":jobs:" not in key}
+
+
+def test_a_job_from_its_acceptance_to_its_end(client, backend, redis_server):
+    backend.gate.clear()
+    accepted = send(client, data={"grow": "3"})
+    assert accepted.status_code == 202
+    location = accepted.headers["location"]
+    until(lambda: client.get(location).json()["windows_done"] == 1)
+    running = client.get(location).json()
+    assert (running["state"], running["windows_total"]) == ("running", 2)
+    assert client.get(location + "/result").status_code == 409
+    backend.gate.set()
+    done = finished(client, location)
+    assert done["state"] == "done"
+    assert done["windows_done"] == 2
+    assert done["timings"] == {"decode": 0.001}
+    assert done["created"] <= done["started"] <= done["finished"]
+    result = client.get(location + "/result")
+    assert result.status_code == 200
+    assert result.headers["x-model"] == "echo"
+    assert backend.jobs[-1].parameters.grow == 3
+    with redis.Redis.from_url(redis_server.url) as look:
+        assert all(look.ttl(key) > 0 for key in left(redis_server.url))
+    assert client.delete(location).status_code == 204
+    assert client.get(location).status_code == 404
+    assert client.delete(location).status_code == 404
+    assert left(redis_server.url) == set()
+
+
+def test_any_api_process_knows_every_job(client, backend, redis_server):
+    backend.gate.clear()
+    location = send(client).headers["location"]
+    with api(redis_server.url) as other:
+        assert other.get(location).json()["state"] in ("queued", "running")
+        backend.gate.set()
+        assert finished(other, location)["state"] == "done"
+        assert other.get(location + "/result").status_code == 200
+
+
+def test_events_tell_every_state_and_then_end(client, backend):
+    backend.gate.clear()
+    location = send(client).headers["location"]
+    opener = threading.Timer(0.4, backend.gate.set)
+    opener.start()
+    text = client.get(location + "/events").text
+    opener.join()
+    events = [block.splitlines() for block in text.strip().split("\n\n")]
+    names = [lines[0].removeprefix("event: ") for lines in events]
+    assert names[-1] == "done"
+    assert "running" in names
+    assert json.loads(events[-1][1].removeprefix("data: "))["windows_done"] == 2
+
+
+def test_a_failure_is_kept_with_its_reason(client, backend):
+    backend.failure = Unprocessable("The hole covers the whole picture.")
+    location = send(client).headers["location"]
+    assert finished(client, location)["problem"]["status"] == 422
+    assert client.get(location + "/result").status_code == 422
+
+
+def test_waiting_jobs_know_their_position_and_can_be_cancelled(client, backend, redis_server):
+    backend.gate.clear()
+    locations = [send(client, b"%d" % number).headers["location"] for number in range(4)]
+    until(lambda: client.get(locations[0]).json()["state"] == "running")
+    assert [client.get(location).json()["position"] for location in locations] == [None, 1, 2, 3]
+    assert client.delete(locations[1]).status_code == 204
+    assert client.delete(locations[0]).status_code == 204
+    until(lambda: backend.jobs[0].cancelled.is_set())
+    backend.gate.set()
+    for location in locations[2:]:
+        assert finished(client, location)["state"] == "done"
+        client.delete(location)
+    assert [job.image for job in backend.jobs] == [b"0", b"2", b"3"]
+    until(lambda: left(redis_server.url) == set())
+
+
+def test_sending_again_with_the_same_key_is_safe(client, backend):
+    key = {"Idempotency-Key": "k1"}
+    first, again = send(client, headers=key), send(client, headers=key)
+    assert first.headers["location"] == again.headers["location"]
+    finished(client, first.headers["location"])
+    assert send(client, headers=key).headers["location"] == first.headers["location"]
+    assert send(client, b"other", headers=key).status_code == 422
+    assert len(backend.jobs) == 1
+    client.delete(first.headers["location"])
+    assert send(client, headers=key).headers["location"] != first.headers["location"]
+
+
+def test_a_jobs_deadline(redis_server, backend):
+    backend.gate.clear()
+    with worker(redis_server.url, backend), api(redis_server.url, job_timeout=0.5) as client:
+        failed = finished(client, send(client).headers["location"])
+        assert failed["problem"]["status"] == 504
+
+
+def test_a_callback_is_delivered_once_by_one_of_the_processes(redis_server, backend, monkeypatch):
+    monkeypatch.setattr(callbacks_module, "PAUSES", (0.01, 0.01))
+    settings = {"callback_secret": SecretStr(SECRET), "callback_networks": "127.0.0.0/8"}
+    url = redis_server.url
+    with Receiver(failures=1) as receiver, worker(url, backend):
+        with api(url, **settings) as client, api(url, **settings):
+            location = send(client, data={"callback_url": receiver.url}).headers["location"]
+            until(lambda: len(receiver.calls) == 2)
+            told = json.loads(receiver.calls[-1][1])
+            assert (f"/jobs/{told['id']}", told["state"]) == (location, "done")
+            with redis.Redis.from_url(url) as look:
+                until(lambda: look.xlen(keys.CALLBACKS) == 0)
+        assert len(receiver.calls) == 2
