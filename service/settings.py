@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     # Cache.
     cache_bytes: int = Field(256_000_000, ge=0, description="memory cache; 0 turns it off")
     redis_url: str | None = None
+    cache_url: str | None = Field(None, description="Redis of the cache alone; redis_url when left out")
     redis_timeout: float = Field(0.25, gt=0, description="longest wait for the cache, in seconds")
     cache_ttl: int = Field(86_400, ge=1, description="life of an entry in Redis, in seconds")
     cache_entry_bytes: int = Field(20_000_000, ge=1, description="largest result worth caching")

@@ -7,8 +7,8 @@ from service.settings import Settings
 
 
 def make_cache(settings: Settings) -> Cache:
-    if settings.redis_url:
-        return RedisCache(
-            settings.redis_url, settings.redis_timeout, settings.cache_ttl, settings.cache_entry_bytes
-        )
+    # Its own where jobs are in Redis too: a cache that is full must evict, and jobs must not be evicted.
+    url = settings.cache_url or settings.redis_url
+    if url:
+        return RedisCache(url, settings.redis_timeout, settings.cache_ttl, settings.cache_entry_bytes)
     return MemoryCache(settings.cache_bytes, settings.cache_entry_bytes)

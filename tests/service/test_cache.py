@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.cache import make_cache
 from service.cache.entry import pack, unpack
 from service.cache.keys import cache_key
 from service.cache.single_flight import SingleFlight
 from service.cache.store import MemoryCache, RedisCache
 from service.jobs.job import InpaintParameters, Result
+from service.settings import Settings
 from tests.service.conftest import start_redis
 
 
@@ -155,3 +157,14 @@ def test_a_flight_ends_when_its_last_waiter_leaves():
         assert await flights.run("key", quick) == (2, False)
 
     asyncio.run(scenario())
+
+
+def test_the_cache_may_have_a_redis_of_its_own(redis_server):
+    async def scenario():
+        cache = make_cache(Settings(redis_url="redis://nowhere.invalid/0", cache_url=redis_server.url))
+        await cache.put("key", b"value")
+        found = await cache.get("key")
+        await cache.close()
+        return found
+
+    assert asyncio.run(scenario()) == b"value"
