@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 from pydantic import ValidationError
 
 from service.errors import Problem
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 
     from service.jobs.runner import Runner
 
+IN_FLIGHT = 8  # pictures sent to a server before the first is back: enough to keep its workers busy
 NO_DEADLINE = float("inf")
 
 
@@ -74,6 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
         folder = tasks.add_parser(task)
         folder.add_argument("folder", type=Path)
         folder.add_argument("-o", "--output", type=Path, required=True)
+        folder.add_argument("--server", help="send them to a service as jobs; its key: RETOUCH_API_KEY")
         if task == "inpaint":
             folder.add_argument("--masks", type=Path, help="folder with a mask of the same stem a picture")
         add_parameters(folder, model)
@@ -216,33 +222,52 @@ def batch(arguments: argparse.Namespace, settings: Settings) -> int:
     inpainting = arguments.task == "inpaint"
     parameters = parameters_from(arguments, InpaintParameters if inpainting else UpscaleParameters)
     photos = sorted(path for path in arguments.folder.iterdir() if path.is_file() and path.name[0] != ".")
-    suffix = "." + parameters.format
-    runner = make_runner(settings)
     failures: list[str] = []
     done = skipped = 0
     started = time.monotonic()
-    try:
-        model, _ = runner.resolve(arguments.task, parameters.model)
-        for number, photo in enumerate(photos, 1):
-            output = arguments.output / (photo.stem + suffix)
+    with contextlib.ExitStack() as stack:
+        answer, each = answerer(arguments, settings, parameters, stack)
+
+        def work(photo: Path) -> str | None:
+            """Why there is no answer; nothing if there is one, and an empty word if there was one before."""
+            output = arguments.output / f"{photo.stem}.{parameters.format}"
             if output.exists():
-                skipped += 1
-            else:
-                try:
-                    mask = matching_mask(arguments.masks, photo) if inpainting else None
-                    write_whole(
-                        output, runner.run(job_for(arguments.task, photo, parameters, model, mask)).content
-                    )
-                    done += 1
-                except (Problem, UsageError, OSError) as error:
-                    failures.append(f"{photo.name}: {error}")
+                return ""
+            try:
+                mask = matching_mask(arguments.masks, photo) if inpainting else None
+                write_whole(output, answer(photo, mask))
+            except (Problem, UsageError, OSError, httpx.TransportError) as error:
+                return f"{photo.name}: {error}"
+            return None
+
+        for number, failure in enumerate(each(work, photos), 1):
+            done += failure is None
+            skipped += failure == ""
+            failures += [failure] if failure else []
             show_progress(number, len(photos), started)
-    finally:
-        runner.close()
     print(f"{done} done, {skipped} were there already, {len(failures)} failed")
     for failure in failures:
         print(f"  {failure}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def answerer(
+    arguments: argparse.Namespace, settings: Settings, parameters: Parameters, stack: contextlib.ExitStack
+) -> tuple[Callable[[Path, Path | None], bytes], Callable[..., Iterable[str | None]]]:
+    """What answers a picture, and how to go through many: one after the other here, several at once there."""
+    if arguments.server:
+        from service.client import JobClient
+
+        client = JobClient(arguments.server, os.environ.get("RETOUCH_API_KEY", ""))
+        stack.callback(client.close)
+        pool = stack.enter_context(ThreadPoolExecutor(IN_FLIGHT))
+        return lambda photo, mask: client.answer(arguments.task, parameters, photo, mask), pool.map
+    runner = make_runner(settings)
+    stack.callback(runner.close)
+    model, _ = runner.resolve(arguments.task, parameters.model)
+    return (
+        lambda photo, mask: runner.run(job_for(arguments.task, photo, parameters, model, mask)).content
+    ), map
 
 
 def show_progress(number: int, total: int, started: float) -> None:

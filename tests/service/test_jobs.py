@@ -14,10 +14,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+import uvicorn
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from service.app import create_app
+from service.cli import main
 from service.errors import Overloaded, Unprocessable
 from service.jobs.job import Job, Result
 from service.orders import callbacks as callbacks_module
@@ -25,6 +27,7 @@ from service.orders.callbacks import Callbacks
 from service.orders.order import Order
 from service.settings import Settings
 from tests.service.backends import EchoBackend
+from tests.service.conftest import free_port
 from tests.service.engines import until
 
 SECRET = "a secret"
@@ -294,3 +297,46 @@ def test_addresses_that_callbacks_may_reach(address, allowed):
 def test_addresses_that_are_none(url):
     with pytest.raises(Unprocessable):
         Callbacks(Settings(callback_secret=SecretStr(SECRET))).check(url)
+
+
+@pytest.fixture
+def listening(backend: GatedBackend) -> Iterator[str]:
+    """The application behind a real socket."""
+    settings = Settings(api_keys=SecretStr("one"))
+    config = uvicorn.Config(create_app(settings, lambda *_: backend), port=free_port(), log_config=None)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    until(lambda: server.started)
+    yield f"http://127.0.0.1:{config.port}"
+    server.should_exit = True
+    thread.join()
+
+
+def test_a_folder_is_sent_to_a_server(listening, backend, tmp_path, capsys, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "masks").mkdir()
+    for number in range(5):
+        (tmp_path / f"photos/{number}.png").write_bytes(b"photo %d" % number)
+        (tmp_path / f"masks/{number}.png").write_bytes(b"mask %d" % number)
+    (tmp_path / "photos/none.png").write_bytes(b"has no mask")
+    command = ["batch", "inpaint", str(tmp_path / "photos"), "--masks", str(tmp_path / "masks")]
+    command += ["-o", str(tmp_path / "out"), "--grow", "2", "--server", listening]
+    monkeypatch.setenv("RETOUCH_API_KEY", "one")
+    assert main(command) == 1
+    said = capsys.readouterr()
+    assert "5 done, 0 were there already, 1 failed" in said.out
+    assert "none.png: no mask" in said.err
+    for number in range(5):
+        assert (tmp_path / f"out/{number}.png").read_bytes() == b"photo %d" % number
+    assert {job.mask for job in backend.jobs} == {b"mask %d" % number for number in range(5)}
+    assert {job.parameters.grow for job in backend.jobs} == {2}
+    backend.failure = Unprocessable("The hole covers the whole picture.")
+    (tmp_path / "out/0.png").unlink()
+    assert main(command) == 1
+    said = capsys.readouterr()
+    assert "0 done, 4 were there already, 2 failed" in said.out
+    assert "0.png: The hole covers" in said.err
+    monkeypatch.delenv("RETOUCH_API_KEY")
+    assert main(command) == 1
+    assert "Send a key" in capsys.readouterr().err
