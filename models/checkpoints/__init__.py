@@ -132,3 +132,4 @@ from models.checkpoints import lama as lama  # noqa: E402
 from models.checkpoints import meta_edsr as meta_edsr  # noqa: E402
 from models.checkpoints import meta_rdn as meta_rdn  # noqa: E402
 from models.checkpoints import partial_conv as partial_conv  # noqa: E402
+from models.checkpoints import pen_net as pen_net  # noqa: E402

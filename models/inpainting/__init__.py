@@ -7,4 +7,5 @@ from models.inpainting import edge_connect as edge_connect
 from models.inpainting import lama as lama
 from models.inpainting import partial_conv as partial_conv
 from models.inpainting import patchmatch as patchmatch
+from models.inpainting import pen_net as pen_net
 from models.inpainting import structure as structure

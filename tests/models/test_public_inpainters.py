@@ -20,6 +20,8 @@ ARGUMENTS: list[tuple[str, dict[str, Any]]] = [
     ("edge-connect", {"width": 6, "blocks": 11}),
     ("lama", {"width": 8, "blocks": 2}),
     ("lama", {"width": 4, "blocks": 11, "global_share": 0.5}),
+    ("pen-net", {"width": 4, "depth": 3}),
+    ("pen-net", {"width": 8, "depth": 4}),
 ]
 NAMES = sorted({name for name, _ in ARGUMENTS})
 SMALL = dict(reversed(ARGUMENTS))
