@@ -129,6 +129,7 @@ from models.checkpoints import aot_gan as aot_gan  # noqa: E402 -- importers nee
 from models.checkpoints import deepfill as deepfill  # noqa: E402
 from models.checkpoints import edge_connect as edge_connect  # noqa: E402
 from models.checkpoints import lama as lama  # noqa: E402
+from models.checkpoints import madf as madf  # noqa: E402
 from models.checkpoints import meta_edsr as meta_edsr  # noqa: E402
 from models.checkpoints import meta_rdn as meta_rdn  # noqa: E402
 from models.checkpoints import partial_conv as partial_conv  # noqa: E402

@@ -20,6 +20,8 @@ ARGUMENTS: list[tuple[str, dict[str, Any]]] = [
     ("edge-connect", {"width": 6, "blocks": 11}),
     ("lama", {"width": 8, "blocks": 2}),
     ("lama", {"width": 4, "blocks": 11, "global_share": 0.5}),
+    ("madf", {"width": 4, "levels": 3, "hidden": 3}),
+    ("madf", {"width": 4, "levels": 4, "hidden": 5, "refinements": 0}),
     ("pen-net", {"width": 4, "depth": 3}),
     ("pen-net", {"width": 8, "depth": 4}),
 ]
