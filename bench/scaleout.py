@@ -199,6 +199,7 @@ def main() -> None:
             for _ in range(count - running):
                 worker(options.nap)
             running = count
+            time.sleep(3.0)  # until the API process has seen them
             rate = asyncio.run(throughput(distributed.url, 5 * count, options.seconds, options.side))
             single = single or rate / count
             share = rate / (single * count)

@@ -27,6 +27,11 @@ def outcome(job: str) -> str:
     return f"retouch:outcome:{job}"
 
 
+def draft(job: str, worker: str) -> str:
+    """A worker's answer, for the moment in which it is decided whether it becomes the outcome."""
+    return f"retouch:draft:{job}:{worker}"
+
+
 def answers(api: str) -> str:
     """Channel: names of finished jobs, for the process that waits for them."""
     return f"retouch:answers:{api}"

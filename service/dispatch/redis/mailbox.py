@@ -123,15 +123,16 @@ class Mailbox:
 
     async def settle(self, entry: Entry, outcome: Outcome, death: str = "") -> str:
         """Answer, or bury with the reason of its death. Returns what came of it, for the metrics."""
-        job = entry.job
-        event = await self._finish(
-            [entry.stream, keys.upload(job), keys.outcome(job), keys.DEAD, keys.record(job), keys.CALLBACKS],
-            [
-                *(GROUP, entry.id, job, entry.reply),
-                *(pack_outcome(outcome), OUTCOME_LIFE, death, DEAD_LIFE),
-                *("failed" if isinstance(outcome, Problem) else "done", json.dumps(report(outcome))),
-            ],
-        )
+        job, draft = entry.job, keys.draft(entry.job, self.name)
+        state = "failed" if isinstance(outcome, Problem) else "done"
+        touched = [entry.stream, keys.upload(job), keys.outcome(job), keys.DEAD]
+        touched += [keys.record(job), keys.CALLBACKS, draft]
+        about = json.dumps(report(outcome))
+        facts: list[Any] = [GROUP, entry.id, job, entry.reply, death, DEAD_LIFE, state, about]
+        async with self._client.pipeline(transaction=True) as pipe:
+            pipe.set(draft, pack_outcome(outcome), px=OUTCOME_LIFE)
+            await self._finish(touched, facts, client=pipe)
+            _, event = await pipe.execute()
         return "dead" if death else event.decode()
 
     async def report(self, entry: Entry, done: int, total: int) -> None:

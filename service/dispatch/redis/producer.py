@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from service.dispatch.redis import keys, scripts
 from service.dispatch.redis.answers import Bell
@@ -114,18 +114,26 @@ class RedisDispatcher:
         """
         stream = keys.stream(job.model, priority)
         limit = self.fleet.limit(job.model, priority, max_wait)
-        upload = [part for pair in upload_fields(job).items() for part in pair]
         life = max(1, int(1000 * (job.deadline - time.monotonic())))
+        upload, files = keys.upload(name), cast(Any, upload_fields(job))
+        touched = [stream, upload, keys.outcome(name), keys.record(name), keys.idempotency(key[0])]
+        fields = [part for pair in record.items() for part in pair]
         try:
             self.fleet.refuse(job.model, priority, max_wait)
-            accepted, waiting, known = await self._submit(
-                [stream, keys.upload(name), keys.outcome(name), keys.record(name), keys.idempotency(key[0])],
-                [
-                    *(keys.GROUP, limit, life, name, reply, int(1000 * record_seconds)),
-                    *(key[1], len(upload), *upload),
-                    *(part for pair in record.items() for part in pair),
-                ],
-            )
+            async with self._client.pipeline(transaction=True) as pipe:
+                pipe.hset(upload, mapping=files)
+                pipe.pexpire(upload, life)
+                facts: list[Any] = [
+                    keys.GROUP,
+                    limit,
+                    name,
+                    reply,
+                    int(1000 * record_seconds),
+                    key[1],
+                    *fields,
+                ]
+                await self._submit(touched, facts, client=pipe)
+                *_, (accepted, waiting, known) = await pipe.execute()
             if not accepted:
                 raise self.fleet.overloaded(job.model, priority, waiting, max_wait)
         except Overloaded:

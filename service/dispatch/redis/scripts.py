@@ -5,35 +5,39 @@ from __future__ import annotations
 # Take a job in, unless too many wait already. A client that had to repeat the call, because its connection
 # broke before the reply came, finds its job known; so does one that repeats an idempotency key.
 # An order has a record besides. Returns {accepted, waiting before it, what the key stands for}.
+# The upload has been put there right before, in the same transaction: Lua is slow with large strings.
 #   KEYS stream, upload, outcome, record, idempotency key
-#   ARGV group, limit, milliseconds to live, job, reply, the record's life or 0, what the key means or '',
-#        number of the upload's fields and values, they themselves, the record's
+#   ARGV group, limit, job, reply, the record's life or 0, what the key means or '', the record's fields...
 SUBMIT = """
-if ARGV[7] ~= '' then
-  local known = redis.call('GET', KEYS[5])
-  if known then return {1, 0, known} end
+if redis.call('HEXISTS', KEYS[2], 'entry') == 1 then return {1, 0, ARGV[6]} end
+local known = redis.call('EXISTS', KEYS[3]) == 1 and ARGV[6]
+if ARGV[6] ~= '' then known = redis.call('GET', KEYS[5]) or known end
+if known then
+  redis.call('DEL', KEYS[2])
+  return {1, 0, known}
 end
-if redis.call('EXISTS', KEYS[2], KEYS[3]) > 0 then return {1, 0, ARGV[7]} end
 local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1])
 if pending.err then
   redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
   pending = {0}
 end
 local waiting = redis.call('XLEN', KEYS[1]) - pending[1]
-if waiting > tonumber(ARGV[2]) then return {0, waiting, ''} end
-local last = 8 + ARGV[8]
-redis.call('HSET', KEYS[2], unpack(ARGV, 9, last))
-redis.call('PEXPIRE', KEYS[2], ARGV[3])
-local entry = redis.call('XADD', KEYS[1], '*', 'job', ARGV[4], 'reply', ARGV[5])
-if tonumber(ARGV[6]) > 0 then
+if waiting > tonumber(ARGV[2]) then
+  redis.call('DEL', KEYS[2])
+  return {0, waiting, ''}
+end
+local entry = redis.call('XADD', KEYS[1], '*', 'job', ARGV[3], 'reply', ARGV[4])
+redis.call('HSET', KEYS[2], 'entry', entry)
+if tonumber(ARGV[5]) > 0 then
   local time = redis.call('TIME')
   local created = time[1] + time[2] / 1000000
+  local deadline = created + redis.call('PTTL', KEYS[2]) / 1000
   redis.call('HSET', KEYS[4], 'state', 'queued', 'entry', entry, 'created', string.format('%.3f', created),
-    'deadline', string.format('%.3f', created + ARGV[3] / 1000), unpack(ARGV, last + 1))
-  redis.call('PEXPIRE', KEYS[4], ARGV[6])
-  if ARGV[7] ~= '' then redis.call('SET', KEYS[5], ARGV[7], 'PX', ARGV[6]) end
+    'deadline', string.format('%.3f', deadline), unpack(ARGV, 7))
+  redis.call('PEXPIRE', KEYS[4], ARGV[5])
+  if ARGV[6] ~= '' then redis.call('SET', KEYS[5], ARGV[6], 'PX', ARGV[5]) end
 end
-return {1, waiting, ARGV[7]}
+return {1, waiting, ARGV[6]}
 """
 
 # Read from the streams in their order until there are enough: XREADGROUP alone counts for each stream.
@@ -55,27 +59,34 @@ return taken
 
 # Answer a job. XACK says 1 to the first who finishes an entry and to nobody after, so it decides whose answer
 # counts. A request whose upload is gone is no longer waited for; an order is, until it is final or deleted.
-# Returns 'duplicate', 'dropped' or 'answered'.
-#   KEYS stream, upload, outcome, dead letters, record, callbacks
-#   ARGV group, entry, job, channel, outcome, its life in milliseconds, reason of death or '', dead's life,
-#        final state, report
+# Returns 'duplicate', 'dropped' or 'answered'. The answer has been put into the draft right before, in the
+# same transaction, and becomes the outcome by taking its name.
+#   KEYS stream, upload, outcome, dead letters, record, callbacks, draft
+#   ARGV group, entry, job, channel, reason of death or '', dead's life in milliseconds, final state, report
 FINISH = """
-if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 'duplicate' end
-redis.call('XDEL', KEYS[1], ARGV[2])
-if ARGV[7] ~= '' then
-  redis.call('XADD', KEYS[4], '*', 'job', ARGV[3], 'stream', KEYS[1], 'reason', ARGV[7])
-  redis.call('PEXPIRE', KEYS[4], ARGV[8])
+if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then
+  redis.call('UNLINK', KEYS[7])
+  return 'duplicate'
 end
-local wanted = redis.call('DEL', KEYS[2]) == 1
+redis.call('XDEL', KEYS[1], ARGV[2])
+if ARGV[5] ~= '' then
+  redis.call('XADD', KEYS[4], '*', 'job', ARGV[3], 'stream', KEYS[1], 'reason', ARGV[5])
+  redis.call('PEXPIRE', KEYS[4], ARGV[6])
+end
+local wanted = redis.call('UNLINK', KEYS[2]) == 1
 local state, life, callback = unpack(redis.call('HMGET', KEYS[5], 'state', 'life', 'callback'))
 if state then wanted = state == 'queued' or state == 'running' end
-if not wanted then return 'dropped' end
-redis.call('SET', KEYS[3], ARGV[5], 'PX', life or ARGV[6])
+if not wanted then
+  redis.call('UNLINK', KEYS[7])
+  return 'dropped'
+end
+redis.call('RENAME', KEYS[7], KEYS[3])
 if state then
   local time = redis.call('TIME')
-  redis.call('HSET', KEYS[5], 'state', ARGV[9], 'report', ARGV[10],
+  redis.call('HSET', KEYS[5], 'state', ARGV[7], 'report', ARGV[8],
     'finished', string.format('%.3f', time[1] + time[2] / 1000000))
   redis.call('PEXPIRE', KEYS[5], life)
+  redis.call('PEXPIRE', KEYS[3], life)
   if callback ~= '' then redis.call('XADD', KEYS[6], '*', 'job', ARGV[3]) end
 end
 redis.call('PUBLISH', ARGV[4], ARGV[3])
