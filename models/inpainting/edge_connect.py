@@ -81,9 +81,9 @@ class EdgeConnect(nn.Module):
         self.inpaint = Generator(4, 3, width, blocks, residual_bias=True)
 
     def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> Tensor:
-        luma = torch.tensor(LUMA, dtype=image.dtype, device=image.device).view(3, 1, 1)
-        gray = (image * luma).sum(1, keepdim=True)
-        edges = self.predict_edges(gray, canny(gray, mask).to(image.dtype), mask)
+        luma = torch.tensor(LUMA, device=image.device).view(3, 1, 1)
+        gray = (image.float() * luma).sum(1, keepdim=True)
+        edges = self.predict_edges(gray.to(image.dtype), canny(gray, mask).to(image.dtype), mask)
         if sketch is not None:
             edges = torch.maximum(edges, sketch * mask)
         return self.fill(image, mask, edges)

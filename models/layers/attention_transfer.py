@@ -34,7 +34,8 @@ class AttentionTransfer(nn.Module):
         keys = queries / queries.square().sum(1, keepdim=True).sqrt().clamp(min=1e-4)
         usable = self.usable(mask.float(), (height, width))
         values = F.unfold(shallow, 4, stride=2, padding=1).float().transpose(1, 2)
-        patches = matched(queries.transpose(1, 2), keys * usable * SCALE, usable, values)
+        with torch.autocast(deep.device.type, enabled=False):
+            patches = matched(queries.transpose(1, 2), keys * usable * SCALE, usable, values)
         return (pasted(patches, height, width) / 4).to(shallow.dtype)
 
     def usable(self, mask: Tensor, size: tuple[int, int]) -> Tensor:

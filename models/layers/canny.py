@@ -16,8 +16,10 @@ def canny(gray: Tensor, hole: Tensor, sigma: float = 2.0) -> Tensor:
     """(B, 1, H, W) in {0, 1}: the edges of the known part of `gray`, which a hole's border is none of."""
     gray, hole = gray.float(), hole.float()
     known = 1 - hole
-    soft = blurred(gray * known, sigma) / blurred(known, sigma).clamp(min=1e-6)
-    across, down = sobel(soft)
+    # Half precision has too few grey levels for a gradient to be compared with its neighbour's.
+    with torch.autocast(gray.device.type, enabled=False):
+        soft = blurred(gray * known, sigma) / blurred(known, sigma).clamp(min=1e-6)
+        across, down = sobel(soft)
     strength = torch.sqrt(across.square() + down.square() + 1e-12)
     inside = F.max_pool2d(F.pad(hole, (1, 1, 1, 1), value=1.0), 3, 1) == 0
     weak = thinned(strength, across, down) & inside & (strength >= WEAK)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import models
+from models.checkpoints import importers, load_public, recognise
 from models.layers.fourier import matrix_from_frequencies, matrix_to_frequencies
 
 
@@ -45,3 +46,30 @@ def test_bfloat16_keeps_its_transforms_precise():
         half = net.bfloat16()(image.bfloat16(), mask.bfloat16())
     assert half.dtype == torch.bfloat16
     assert (half.float() - truth).abs().max() < 0.05
+
+
+FILES = {
+    "lightning": lambda state: {
+        "epoch": 39,
+        "state_dict": {f"generator.model.{key}": value for key, value in state.items()}
+        | {"discriminator.model0.0.weight": torch.zeros(2), "loss_resnet_pl.mean": torch.zeros(2)},
+    },
+    "torchscript": lambda state: {f"model.model.{key}": value for key, value in state.items()},
+    "torchscript of a training module": lambda state: {
+        f"model.generator.model.{key}": value for key, value in state.items()
+    },
+    "arrays": lambda state: {f"generator.model.{key}": value.numpy() for key, value in state.items()},
+}
+
+
+@pytest.mark.parametrize("file", FILES)
+@torch.inference_mode()
+def test_public_files_of_every_kind(file):
+    torch.manual_seed(5)
+    net = models.create("lama", width=8, blocks=1).eval()
+    prefix = "generator.model."
+    state = {key.removeprefix(prefix): value for key, value in importers()["lama"].to_public(net).items()}
+    public = FILES[file](state)
+    assert recognise(public) == "lama"
+    image, mask = torch.rand(1, 3, 16, 24), torch.zeros(1, 1, 16, 24)
+    torch.testing.assert_close(load_public("lama", public)(image, mask), net(image, mask))

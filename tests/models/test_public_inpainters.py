@@ -131,3 +131,34 @@ def test_an_export_answers_alike_at_any_size(name: str) -> None:
     for batch, height, width in ((1, side + step, side), (3, side, side + 2 * step)):
         inputs = pictures(batch, height, width)
         torch.testing.assert_close(answered(session, *inputs), net(*inputs), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.inference_mode()
+def test_half_precision_and_other_layouts_answer_alike(name: str) -> None:
+    net = seeded(name, SMALL[name])
+    inputs = pictures(2, net.minimum + net.multiple, net.minimum + net.multiple)  # type: ignore[operator]
+    truth = net(*inputs)
+    last = [tensor.contiguous(memory_format=torch.channels_last) for tensor in inputs]
+    torch.testing.assert_close(
+        net.to(memory_format=torch.channels_last)(*last),  # type: ignore[call-overload]
+        truth,
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (net(*inputs).float() - truth).abs().mean() < 0.1 * truth.std()
+    halved = net.bfloat16()(*(tensor.bfloat16() for tensor in inputs))
+    assert halved.dtype == torch.bfloat16
+    assert (halved.float() - truth).abs().mean() < 0.1 * truth.std()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_learns(name: str) -> None:
+    net = seeded(name, SMALL[name]).train()
+    side = int(net.minimum) * 2  # type: ignore[arg-type]
+    inputs = pictures(2, side, side)
+    # PEN-Net's side outputs have a loss of their own.
+    answers = getattr(net, "pyramid", None) or getattr(net, "stages", None) or (lambda *x: [net(*x)])
+    sum(answer.square().mean() for answer in answers(*inputs)).backward()
+    assert not [key for key, parameter in net.named_parameters() if parameter.grad is None]
