@@ -1,0 +1,183 @@
+"""Inpainters learn: their holes, sketches and losses, and a short run of each kind of recipe."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+import models
+from models.features import TinyDarknet, Vgg19, load_features, perceptual_distance
+from models.training import train
+from models.training.inpaint import InpaintConfig, InpaintRecipe
+from models.training.losses import adversarial, reconstruction
+from models.training.masks import KINDS, LARGEST, random_mask
+from models.training.pictures import Pictures
+from models.training.sketches import drop, edges
+
+CONFIG = """
+architecture = "structure"
+[recipe]
+batch = 2
+side = 64
+rate = 2e-3
+workers = 1
+sketches = 0.5
+critic_width = 4
+{options}
+[recipe.arguments]
+widths = [8, 8, 8]
+blocks = 1
+[recipe.loss]
+{losses}
+[schedule]
+minutes = 5
+steps = 60
+log_every = 0
+average = 0.9
+"""
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.integers(48, 200), st.integers(48, 200), st.floats(0, 1))
+def test_masks_are_holes_of_a_bearable_size(seed, height, width, progress):
+    mask = random_mask(np.random.default_rng(seed), height, width, progress)
+    assert mask.shape == (height, width)
+    assert mask.dtype == np.uint8
+    assert set(np.unique(mask)) == {0, 1}
+    # the bound is checked before the last touch, which may widen a hole by 4 pixels on each side
+    assert 0.01 <= mask.mean() <= LARGEST + 0.25
+    again = random_mask(np.random.default_rng(seed), height, width, progress)
+    assert np.array_equal(mask, again)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_kind_of_hole_grows_with_training(kind):
+    def share(size):
+        return np.mean([kind(np.random.default_rng(n), 128, 128, size).mean() for n in range(60)])
+
+    assert share(0.5) < share(1.0)
+
+
+def test_a_sketch_is_the_outline():
+    image = torch.zeros(1, 3, 40, 40)
+    image[..., 10:30, 10:30] = 1
+    lines = edges(image)
+    assert lines[0, 0, 20, 8:12].any()
+    assert not lines[0, 0, 14:26, 14:26].any()
+    assert not lines[0, 0, :7].any()
+    assert lines.mean() < 0.15
+
+
+def test_sketches_are_dropped_whole_or_in_part():
+    chance = torch.Generator().manual_seed(1)
+    kept = drop(torch.ones(200, 1, 8, 8), 0.5, chance).mean((1, 2, 3))
+    assert 60 < int((kept == 0).sum()) < 140
+    assert ((kept > 0) & (kept < 1)).any()
+
+
+def test_the_hole_and_the_rest_count_as_asked():
+    truth, mask = torch.zeros(1, 3, 8, 8), torch.zeros(1, 1, 8, 8)
+    mask[..., :2, :2] = 1
+    answer = mask.expand(1, 3, 8, 8) * 0.5
+    assert reconstruction.l1(answer, truth, mask, 6, 1) == pytest.approx(3.0)
+    assert reconstruction.l1(0.5 - answer, truth, mask, 6, 1) == pytest.approx(0.5)
+
+
+def test_the_discount_falls_from_the_rim():
+    mask = torch.zeros(1, 1, 9, 9)
+    mask[..., 2:7, 2:7] = 1
+    weight = reconstruction.discount(mask, gamma=0.9)[0, 0, 4]
+    assert weight.tolist() == pytest.approx([1, 1, 0.9, 0.81, 0.729, 0.81, 0.9, 1, 1])
+
+
+def test_total_variation_is_that_of_the_hole():
+    mask = torch.zeros(1, 1, 16, 16)
+    mask[..., 6:10, 6:10] = 1
+    noise = torch.rand(1, 3, 16, 16)
+    assert reconstruction.total_variation(noise * (1 - mask) * (mask == 1), mask) == 0
+    assert reconstruction.total_variation(noise * mask, mask) > 0
+
+
+@pytest.mark.parametrize("kind", adversarial.CRITICS)
+def test_critic_and_generator_want_opposite_things(kind):
+    real, fake = torch.full((4,), 2.0), torch.full((4,), -2.0)
+    assert adversarial.CRITICS[kind](real, fake) < adversarial.CRITICS[kind](fake, real)
+    assert adversarial.GENERATORS[kind](real) < adversarial.GENERATORS[kind](fake)
+
+
+def test_the_penalty_is_zero_for_a_gradient_of_one():
+    real, fake, mask = torch.rand(3, 1, 4, 4), torch.rand(3, 1, 4, 4), torch.ones(3, 1, 4, 4)
+    chance = torch.Generator().manual_seed(0)
+    unit = adversarial.gradient_penalty(lambda x: x.sum() / 4, real, fake, mask, chance)
+    assert unit == pytest.approx(0, abs=1e-6)
+    assert adversarial.gradient_penalty(lambda x: x.sum(), real, fake, mask, chance) == pytest.approx(
+        9, rel=1e-3
+    )
+
+
+@pytest.mark.parametrize("kind", [TinyDarknet, Vgg19])
+def test_feature_files_are_told_by_their_keys(kind, tmp_path):
+    file = tmp_path / "features.safetensors"
+    save_file({key: value.half() for key, value in kind().state_dict().items()}, file)
+    net = load_features(file)
+    assert isinstance(net, kind)
+    one, other = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64)
+    assert perceptual_distance(net(one), net(one)).tolist() == [0, 0]
+    assert (perceptual_distance(net(one), net(other)) > 0).all()
+
+
+@pytest.fixture
+def features(tmp_path):
+    torch.manual_seed(0)
+    file = tmp_path / "features.safetensors"
+    save_file(TinyDarknet().state_dict(), file)
+    return file
+
+
+RECIPES = {
+    "reconstruction": ("", "coarse = 1.0"),
+    "perceptual": ("", "perceptual = 1.0\nstyle = 1.0\nsmooth = 0.1"),
+    "hinge": ("", "adversarial = 0.01\nmatching = 0.1"),
+    "non-saturating": ('adversary = "non-saturating"', "adversarial = 0.01\nr1 = 0.001"),
+    "wasserstein": ('adversary = "wasserstein"', "adversarial = 0.001\npenalty = 10.0\ndiscounted = 1.2"),
+}
+
+
+def l1_of(net, photographs, tmp_path):
+    """Of one batch, always the same."""
+    pictures = Pictures(photographs, tmp_path / "cache")
+    recipe = InpaintRecipe(
+        "structure", InpaintConfig(batch=12, side=64), pictures, torch.device("cpu"), None, None
+    )
+    truth, mask, _ = recipe.on_device(recipe.batch(0, np.random.default_rng(0)))
+    with torch.no_grad():
+        return float(reconstruction.l1(net(truth, mask), truth, mask, 6, 1))
+
+
+@pytest.mark.parametrize("kind", RECIPES)
+def test_a_short_run_lowers_the_loss(kind, photographs, features, tmp_path):
+    options, losses = RECIPES[kind]
+    config = tmp_path / "tiny.toml"
+    config.write_text(CONFIG.format(options=options, losses=losses))
+    out = tmp_path / "runs" / kind
+    weights = train(config, photographs, out_dir=out, features=features)
+    with (out / "log.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 60
+    net = models.create("structure", widths=[8, 8, 8], blocks=1).eval()
+    untrained = l1_of(net, photographs, tmp_path)
+    net.load_state_dict({key: value.float() for key, value in load_file(weights).items()})
+    assert l1_of(net, photographs, tmp_path) < 0.9 * untrained
+    assert (out / "sample.png").exists()
+
+
+def test_perceptual_losses_say_what_they_need(photographs, tmp_path):
+    config = tmp_path / "tiny.toml"
+    config.write_text(CONFIG.format(options="", losses="perceptual = 1.0"))
+    with pytest.raises(ValueError, match="--features"):
+        train(config, photographs, out_dir=tmp_path / "out")
