@@ -50,7 +50,7 @@ check-deploy:
 	$(DEPLOY)/bin/hadolint docker/Dockerfile
 	$(DEPLOY)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker/compose.gpu.yml
 	for version in 1.31 1.37; do \
-	  for file in k8s/rendered/*.yaml; do $(DEPLOY)/bin/kubernetes-validate --strict -k $$version $$file || exit 1; done; done
+	  for file in k8s/rendered/*.yaml; do $(DEPLOY)/bin/kubernetes-validate --strict --quiet -k $$version $$file || exit 1; done; done
 
 # Builds the image and runs it as it is meant to run; see the script for what it needs.
 container-test:
