@@ -10,7 +10,7 @@ from torch import nn
 
 from models.checkpoints import Importer, State, register, strip_prefix
 
-LAYER = re.compile(r"(enc|dec)_(\d+)\.(?:conv\.(input_conv|mask_conv)|bn)\.(\w+)")
+LAYER = re.compile(r"(enc|dec)_(\d+)\.(?:conv\.(input_conv|mask_conv)\.(?=weight|bias)|bn\.)(\w+)")
 
 
 def convert(state: State) -> tuple[dict[str, Any], State]:

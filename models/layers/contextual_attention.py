@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.layers.pasting import pasted
+
 BAND_VALUES = 1 << 25  # scores held at once: 128 MB in float32
 
 
@@ -35,7 +37,10 @@ class ContextualAttention(nn.Module):
         keys = queries / self.norm(queries)
         usable = self.usable(mask, features.shape[-2:], (height, width))
         values = F.unfold(features, 4, stride=2, padding=1) * usable
-        return Matching(queries.mT, keys, usable * self.scale, values.mT, (height, width)).answer() / 4
+        matching = Matching(
+            queries.transpose(1, 2), keys, usable * self.scale, values.transpose(1, 2), (height, width)
+        )
+        return matching.answer() / 4
 
     def halve(self, features: Tensor) -> Tensor:
         height, width = features.shape[-2] // 2, features.shape[-1] // 2
@@ -57,13 +62,11 @@ class ContextualAttention(nn.Module):
 
 def pick(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Nearest downsampling with aligned corners, TensorFlow's: output i takes floor(i (n-1)/(m-1) + 0.5)."""
-    rows, columns = (
-        [int(i * (n - 1) / (m - 1) + 0.5) if m > 1 else 0 for i in range(m)]
-        for n, m in zip(x.shape[-2:], size, strict=True)
-    )
-    down = torch.tensor(rows, device=x.device)
-    across = torch.tensor(columns, device=x.device)
-    return x.index_select(-2, down).index_select(-1, across)
+    for axis, count in zip((-2, -1), size, strict=True):
+        last = count - 1 + 1 // count  # at least 1; written so that an export follows the size
+        doubled = 2 * torch.arange(count, device=x.device) * (x.shape[axis] - 1) + last
+        x = x.index_select(axis, doubled // (2 * last))
+    return x
 
 
 class Matching:
@@ -77,13 +80,16 @@ class Matching:
         self.count = self.height * self.width
 
     def answer(self) -> Tensor:
-        rows = max(1, BAND_VALUES // (self.queries.shape[0] * self.width * self.count))
+        if torch.onnx.is_in_onnx_export():
+            rows = self.height  # a loop would freeze the number of bands
+        else:
+            rows = max(1, BAND_VALUES // (self.queries.shape[0] * self.width * self.count))
         bands = [
             self.band(top, min(self.height, top + rows)).softmax(-1) @ self.values
             for top in range(0, self.height, rows)
         ]
         patches = torch.cat(bands, 1) if len(bands) > 1 else bands[0]
-        return F.fold(patches.mT, (2 * self.height, 2 * self.width), 4, stride=2, padding=1)
+        return pasted(patches, self.height, self.width)
 
     def band(self, top: int, bottom: int) -> Tensor:
         """(B, queries of these rows, keys): scores after both fusions, ready for the softmax."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,6 +10,7 @@ import models
 from models.checkpoints import importers, load_public
 from models.checkpoints.madf import emitting
 from models.layers.dynamic import DynamicConv
+from tests.models.memory import peak_growth
 
 
 @pytest.mark.parametrize("kernel", [3, 5, 7])
@@ -31,23 +29,9 @@ def test_mixed_convolutions_are_the_filters_of_every_point(kernel, size):
     torch.testing.assert_close(conv(x, mixture), truth, rtol=1e-4, atol=1e-5)
 
 
-MEMORY = """
-import resource, torch, models
-torch.set_num_threads(1)
-net = models.create("madf").eval()
-def run(side):
-    net(torch.rand(1, 3, side, side), torch.ones(1, 1, side, side))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-with torch.inference_mode():
-    before = run(128)
-    print((run(512) - before) / 1024)
-"""
-
-
 def test_a_window_fits_into_600_mb():
     """The full network at 512 x 512; with filters for every point it takes 2 GB."""
-    answer = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
-    assert float(answer.stdout) < 600
+    assert peak_growth("madf", 512) < 600e6
 
 
 def test_it_has_the_published_sizes():

@@ -16,12 +16,18 @@ from tests.models.exporting import answered, exported
 ARGUMENTS: list[tuple[str, dict[str, Any]]] = [
     ("aot-gan", {"width": 4, "blocks": 2, "rates": [1, 2]}),
     ("aot-gan", {"width": 6, "blocks": 11, "rates": [1, 2, 4]}),
+    ("deepfill-v1", {"width": 4}),
+    ("deepfill-v1", {"width": 6, "official": False}),
+    ("deepfill-v2", {"width": 4}),
+    ("deepfill-v2", {"width": 6, "sketch": False}),
     ("edge-connect", {"width": 4, "blocks": 2}),
     ("edge-connect", {"width": 6, "blocks": 11}),
     ("lama", {"width": 8, "blocks": 2}),
     ("lama", {"width": 4, "blocks": 11, "global_share": 0.5}),
     ("madf", {"width": 4, "levels": 3, "hidden": 3}),
     ("madf", {"width": 4, "levels": 4, "hidden": 5, "refinements": 0}),
+    ("partial-conv", {"width": 4, "levels": 4}),
+    ("partial-conv", {"width": 2, "levels": 6}),
     ("pen-net", {"width": 4, "depth": 3}),
     ("pen-net", {"width": 8, "depth": 4}),
 ]
