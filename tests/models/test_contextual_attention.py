@@ -68,7 +68,7 @@ def test_downsampling_has_aligned_corners(n, m):
 
 
 def test_a_large_picture_stays_within_its_memory():
-    """All scores of 1024x1024 at once would be a gigabyte, several times over; narrow, so that it is quick."""
+    """All scores of 1024x1024 at once would be a gigabyte, several times over. Narrow, to be quick."""
     assert peak_growth("deepfill-v2", 1024, width=2) < 1e9
 
 
