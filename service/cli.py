@@ -102,6 +102,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="judge models on folders of pictures", add_help=False)
     evaluate.add_argument("rest", nargs=argparse.REMAINDER)  # parsed where the networks are at hand
+    weights = commands.add_parser("weights", help="import, list, verify and export weights", add_help=False)
+    weights.add_argument("rest", nargs=argparse.REMAINDER)
     return parser
 
 
@@ -327,6 +329,10 @@ def dispatch(arguments: argparse.Namespace) -> int:
         from models.evaluation import command
 
         return command.main(arguments.rest, "retouch evaluate")
+    if arguments.command == "weights":
+        from models.checkpoints import command as weights
+
+        return weights.main(arguments.rest)
     if arguments.command == "serve":
         return serve(arguments, settings)
     if arguments.command == "worker":

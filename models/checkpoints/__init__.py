@@ -93,6 +93,11 @@ def recognise(state: PublicState) -> str:
 
 def load_public(name: str, state: PublicState, **options: Any) -> nn.Module:
     """The network `name` in eval mode with the weights of a public checkpoint's state dict."""
+    return import_public(name, state, **options)[1]
+
+
+def import_public(name: str, state: PublicState, **options: Any) -> tuple[dict[str, Any], nn.Module]:
+    """The same, with the constructor's arguments that the checkpoint told."""
     if name not in _IMPORTERS:
         raise CheckpointError(f"no importer for {name!r}; there are: {', '.join(sorted(_IMPORTERS))}")
     importer = _IMPORTERS[name]
@@ -102,7 +107,7 @@ def load_public(name: str, state: PublicState, **options: Any) -> nn.Module:
         raise CheckpointError(f"{name}: the checkpoint has no key {error.args[0]!r}") from error
     net = registry.create(name, **arguments)
     fill(net, converted, name)
-    return net.eval()
+    return arguments, net.eval()
 
 
 def fill(net: nn.Module, state: State, name: str) -> None:

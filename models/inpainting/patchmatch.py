@@ -19,6 +19,7 @@ from models.layers.patch_field import PatchField, patches_of
 from models.registry import SizeRule, architecture
 
 SMALLEST = 24  # no level is smaller than this
+GUIDED_LEVELS = 3  # a guide is trusted at a quarter of the resolution
 THICK = 4  # the coarsest level's holes are at most so many pixels from their rim to their middle
 
 
@@ -44,13 +45,19 @@ class PatchMatch(nn.Module):
         pairs = zip(image.float(), mask[:, 0] > 0.5, strict=True)
         return torch.stack([self.complete(picture, hole) for picture, hole in pairs]).to(image.dtype)
 
-    def complete(self, image: Tensor, hole: Tensor) -> Tensor:
-        """One picture (C, H, W) with its hole (H, W) filled."""
+    def complete(self, image: Tensor, hole: Tensor, guide: Tensor | None = None) -> Tensor:
+        """One picture (C, H, W) with its hole (H, W) filled; a `guide` says roughly what should be there.
+
+        With a guide the search begins where the guide is still sharp, and looks for patches like it.
+        """
         if not hole.any():
             return image
         generator = torch.Generator().manual_seed(self.seed)
         levels = pyramid(image, hole)
-        answer, field = smooth_fill(*levels[-1]), None
+        if guide is not None:
+            levels = levels[:GUIDED_LEVELS]
+            guide = torch.where(hole, guide, image)
+        answer, field = first_guess(*levels[-1], guide), None
         for depth in range(len(levels) - 1, -1, -1):
             known, gone = levels[depth]
             begun = PatchField(gone, self.size, generator)
@@ -58,12 +65,12 @@ class PatchMatch(nn.Module):
                 grown = F.interpolate(answer[None], gone.shape, mode="bilinear", align_corners=False)[0]
                 answer = torch.where(gone, grown, known)
             if not begun.possible:
-                # Nothing to copy from at this size; the smooth guess stands.
-                answer, field = torch.where(gone, smooth_fill(known, gone), known), None
+                # Nothing to copy from at this size; the guess stands.
+                answer, field = first_guess(known, gone, guide), None
                 continue
             if field is None:
                 begun.scatter()
-                answer = torch.where(gone, smooth_fill(known, gone), known)
+                answer = first_guess(known, gone, guide)
             else:
                 begun.inherit(field)
             field = begun
@@ -83,6 +90,13 @@ class PatchMatch(nn.Module):
             filled = field.vote(answer, pixels, trust, sharp=last and turn == rounds - 1)
             answer = answer.flatten(1).index_copy(1, pixels, filled).view_as(answer)
         return answer
+
+
+def first_guess(known: Tensor, gone: Tensor, guide: Tensor | None) -> Tensor:
+    """What a level's hole holds before the first search: the guide at its size, or a smooth fill."""
+    if guide is None:
+        return torch.where(gone, smooth_fill(known, gone), known)
+    return torch.where(gone, F.interpolate(guide[None], gone.shape, mode="area")[0], known)
 
 
 def pyramid(image: Tensor, hole: Tensor) -> list[tuple[Tensor, Tensor]]:

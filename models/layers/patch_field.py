@@ -7,9 +7,13 @@ jumps instead of a scan, which is what makes it run on a GPU as on a CPU.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+CENTRAL = 0.4  # pixels: how near a patch's middle a pixel must lie to count in the last, sharp vote
 
 
 def patches_of(image: Tensor, size: int) -> Tensor:
@@ -141,7 +145,7 @@ class PatchField:
                 number = torch.where(inside, self.number[near], -1)
                 share = torch.where(number >= 0, weight[number.clamp(min=0)], 0)
                 if sharp:
-                    share = share * 2.718281828 ** (-(down**2 + across**2) / 2)
+                    share = share * math.exp(-(down**2 + across**2) / (2 * CENTRAL**2))
                 proposed = self.source[number.clamp(min=0)] - down * self.width - across
                 total += flat[:, proposed.clamp(0, flat.shape[1] - 1)] * share
                 weights += share

@@ -1,14 +1,8 @@
-"""Networks run by ONNX Runtime, exported when they are loaded.
-
-Only what costs time is exported: an inpainter, or an upscaler's feature extractor. What depends on the scale
-stays in torch, since it differs from tile to tile.
-"""
+"""Networks run by ONNX Runtime, exported when they are loaded (see models.export)."""
 
 from __future__ import annotations
 
-import io
 import logging
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from models import manifest, registry
+from models.export import heavy_part, to_onnx
 from models.manifest import ModelEntry
 from service.engine.backends.torch_backend import TorchBackend, TorchResident
 from service.engine.cores import usable_cores
 from service.settings import Settings
 
 log = logging.getLogger("retouch.engine")
-SAMPLE = 2  # example batch: an axis of length one would be taken for a constant
 
 
 class OnnxBackend(TorchBackend):
@@ -53,7 +47,7 @@ class OnnxBackend(TorchBackend):
         if not registry.get(entry.architecture).trainable:
             raise ValueError("it is an algorithm, not a network")
         module, inputs, names = heavy_part(net, entry.task)
-        content = trace(module, inputs, names)
+        content = to_onnx(module, inputs, names)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = usable_cores()
         session = onnxruntime.InferenceSession(content, options, providers=self._providers)
@@ -89,40 +83,3 @@ def run(session: onnxruntime.InferenceSession, inputs: Sequence[Tensor]) -> Tens
     arrays = {name: tensor.cpu().numpy() for name, tensor in zip(names, inputs, strict=True)}
     (output,) = session.run(None, arrays)
     return torch.from_numpy(output).to(inputs[0].device)
-
-
-class Features(nn.Module):
-    def __init__(self, net: Any) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.net.features(image)
-
-
-def heavy_part(net: nn.Module, task: str) -> tuple[nn.Module, tuple[Tensor, ...], list[str]]:
-    """What is worth exporting, an example of its inputs, and their names."""
-    side = int(net.window)  # type: ignore[arg-type]
-    image = torch.rand(SAMPLE, 3, side, side)
-    if task == "upscale":
-        return Features(net).eval(), (image,), ["image"]
-    mask = torch.zeros(SAMPLE, 1, side, side)
-    mask[:, :, : side // 4, : side // 4] = 1
-    return net.eval(), (image, mask), ["image", "mask"]
-
-
-def trace(module: nn.Module, inputs: Sequence[Tensor], names: list[str]) -> bytes:
-    out = io.BytesIO()
-    with warnings.catch_warnings():
-        # The tracing exporter is the one that keeps all three axes free; torch calls it legacy.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module,
-            tuple(inputs),
-            out,  # type: ignore[arg-type]
-            input_names=names,
-            output_names=["answer"],
-            dynamic_axes={name: {0: "batch", 2: "height", 3: "width"} for name in (*names, "answer")},
-            dynamo=False,
-        )
-    return out.getvalue()

@@ -1,0 +1,74 @@
+"""guided-patchmatch: structure's colours, the picture's own texture; and structure's contract."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import models
+from models.inpainting.guided_patchmatch import blur, textured
+
+NAMES = ["structure", "guided-patchmatch"]
+
+
+def make(name):
+    torch.manual_seed(3)
+    return models.create(name, widths=[8, 8, 8], blocks=1).eval()
+
+
+@pytest.fixture
+def striped():
+    """Stripes, darker on the left half than on the right."""
+    columns = torch.arange(96)
+    line = 0.3 * ((columns // 3) % 2) + 0.2 + 0.4 * (columns >= 48)
+    return line.view(1, 1, 1, 96).expand(1, 3, 96, 96).clone()
+
+
+@pytest.fixture
+def mask():
+    mask = torch.zeros(1, 1, 96, 96)
+    mask[..., 30:62, 34:66] = 1
+    return mask
+
+
+def test_the_fill_has_the_guides_colours_and_the_pictures_texture(striped, mask):
+    guide = blur(striped, 4.0)
+    filled = textured(guide, striped, mask)
+    inside = mask.bool().expand_as(filled)
+    assert (blur(filled, 4.0) - guide)[..., 36:56, 40:60].abs().mean() < 0.05
+    assert filled[inside].std() > 0.8 * striped[inside].std()
+    assert torch.equal(filled[~inside], striped[~inside])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_answers_depend_on_nothing_else(name):
+    net = make(name)
+    generator = torch.Generator().manual_seed(2)
+    image, masks = torch.rand(3, 3, 64, 48, generator=generator), torch.zeros(3, 1, 64, 48)
+    for sample in range(3):
+        masks[sample, :, 10 : 30 + sample, 8 * sample + 4 : 8 * sample + 20] = 1
+    together = net(image, masks)
+    alone = torch.cat([net(image[i : i + 1], masks[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+    blind = net(image * (1 - masks), masks)
+    inside = masks.bool().expand_as(image)
+    assert torch.equal(together[inside], blind[inside])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_a_sketch_counts_inside_the_hole_alone(name):
+    net = make(name)
+    image, mask, sketch = torch.rand(1, 3, 48, 48), torch.zeros(1, 1, 48, 48), torch.zeros(1, 1, 48, 48)
+    mask[..., 12:36, 12:36] = 1
+    without = net(image, mask)
+    sketch[..., 2:6, :] = 1
+    assert torch.equal(net(image, mask, sketch), without)
+    sketch[..., 24, 12:36] = 1
+    assert not torch.equal(net(image, mask, sketch), without)
+
+
+def test_both_take_the_same_weights():
+    structure, guided = make("structure"), make("guided-patchmatch")
+    guided.load_state_dict(structure.state_dict(), strict=True)
