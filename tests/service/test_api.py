@@ -184,7 +184,9 @@ def test_the_page_and_its_parts_are_served(client):
 
 
 def test_models_are_listed(client):
-    assert client.get("/models").json()["models"][0]["name"] == "echo"
+    rows = client.get("/models").json()["models"]
+    assert rows[0]["name"] == "echo"
+    assert [row["name"] for row in rows if row["default"] and row["task"] == "inpaint"] == ["echo"]
 
 
 def test_loading_needs_the_admin_key(backend):
