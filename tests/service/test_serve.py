@@ -9,8 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -153,3 +155,54 @@ def test_an_abandoned_request_costs_no_compute(server):
     assert response.status_code == 200
     # One window is this last request's, and some were computed before their client was seen to leave.
     assert server.metric("retouch_batch_size_sum") - before < 8
+
+
+def test_a_flood_is_answered_or_refused_with_a_time_to_return():
+    server = Server(max_wait="1.0", cache_bytes="0")
+    image, mask = photo(160, 160), square_hole(160, 160, 60)
+
+    def ask(number: int) -> tuple[int, float, str]:
+        picture = image.copy()
+        picture[0, 0] = number % 256
+        files = {"image": png(picture), "mask": png(mask)}
+        started = time.monotonic()
+        response = httpx.post(server.url + "/inpaint", files=files, timeout=120)
+        return response.status_code, time.monotonic() - started, response.headers.get("retry-after", "")
+
+    try:
+        ask(0)  # the first measures how long a window takes
+        with ThreadPoolExecutor(48) as pool:
+            answers = list(pool.map(ask, range(1, 97)))
+        assert {status for status, _, _ in answers} <= {200, 429, 503}
+        assert any(status == 200 for status, _, _ in answers)
+        assert all(back.isdecimal() for status, _, back in answers if status != 200)
+        assert any(status != 200 for status, _, _ in answers)
+        assert server.stop() == 0
+    finally:
+        server.kill()
+
+
+def test_sigterm_finishes_what_was_accepted():
+    server = Server()
+    image, mask = photo(200, 200), square_hole(200, 200, 80)
+    statuses: list[int] = []
+
+    def ask(number: int) -> None:
+        files = {"image": png(image), "mask": png(mask)}
+        statuses.append(
+            httpx.post(f"{server.url}/inpaint?feather={number}", files=files, timeout=60).status_code
+        )
+
+    try:
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        give_up = time.monotonic() + 30
+        while server.metric("retouch_cache_total") < 4 and time.monotonic() < give_up:
+            time.sleep(0.01)
+        assert server.stop() == 0
+        for thread in threads:
+            thread.join()
+        assert statuses == [200] * 4
+    finally:
+        server.kill()
