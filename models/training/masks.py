@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 Mask = npt.NDArray[np.uint8]  # (H, W), 1 in the hole
 
-LARGEST = 0.6  # share of the picture that a hole may take
+SMALLEST, LARGEST = 0.01, 0.6  # share of the picture that a hole may take
+BLOB_GRID = 32j  # blobs are drawn so small: their outlines are smooth, and a GPU eats hundreds a second
 
 
 def strokes(rng: np.random.Generator, height: int, width: int, size: float = 1.0) -> Mask:
@@ -48,14 +49,16 @@ def rectangle(rng: np.random.Generator, height: int, width: int, size: float = 1
 
 def blob(rng: np.random.Generator, height: int, width: int, size: float = 1.0) -> Mask:
     """The outline of a thing: a smooth random field above a level, within a random ellipse."""
-    coarse = Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).resize(
-        (width, height), Image.Resampling.BICUBIC
-    )
-    y, x = np.mgrid[0:height, 0:width]
-    row, column = rng.uniform(0.2, 0.8) * height, rng.uniform(0.2, 0.8) * width
-    tall, wide = (side * rng.uniform(0.15, 0.4) * size for side in (height, width))
-    away = np.sqrt(((y - row) / tall) ** 2 + ((x - column) / wide) ** 2)
-    return (np.asarray(coarse) / 255.0 - 0.5 + 1.5 * (1 - away) > 0).astype(np.uint8)
+    y, x = np.mgrid[0:1:BLOB_GRID, 0:1:BLOB_GRID]
+    (row, column), (tall, wide) = rng.uniform(0.2, 0.8, 2), rng.uniform(0.15, 0.4, 2) * size
+    away = np.hypot((y - row) / tall, (x - column) / wide)
+    field = enlarged(rng.random((8, 8)), *away.shape) - 0.5 + 1.5 * (1 - away)
+    return (enlarged(field, height, width) > 0).astype(np.uint8)
+
+
+def enlarged(field: npt.NDArray[np.float64], height: int, width: int) -> npt.NDArray[np.float32]:
+    small = Image.fromarray(field.astype(np.float32))
+    return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def border(rng: np.random.Generator, height: int, width: int, size: float = 1.0) -> Mask:
@@ -78,13 +81,15 @@ def random_mask(rng: np.random.Generator, height: int, width: int, progress: flo
         mask = np.zeros((height, width), np.uint8)
         for _ in range(int(rng.integers(1, 4))):
             mask |= KINDS[int(rng.integers(len(KINDS)))](rng, height, width, size)
-        if 0.01 <= mask.mean() <= LARGEST:
-            return grown(mask) if rng.random() < 0.1 else mask
+        if rng.random() < 0.1:
+            mask = grown(mask)
+        if SMALLEST <= mask.mean() <= LARGEST:
+            return mask
 
 
 def grown(mask: Mask) -> Mask:
     """Rounder and a little larger, as masks that people paint are."""
-    return (np.asarray(Image.fromarray(mask * 255).filter(ImageFilter.MaxFilter(9))) > 0).astype(np.uint8)
+    return (np.asarray(Image.fromarray(mask * 255).filter(ImageFilter.GaussianBlur(4))) > 40).astype(np.uint8)
 
 
 def turned(rng: np.random.Generator, mask: Mask) -> Mask:

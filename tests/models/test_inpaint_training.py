@@ -7,8 +7,6 @@ import csv
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import models
@@ -16,7 +14,6 @@ from models.features import TinyDarknet, Vgg19, load_features, perceptual_distan
 from models.training import train
 from models.training.inpaint import InpaintConfig, InpaintRecipe
 from models.training.losses import adversarial, reconstruction
-from models.training.masks import KINDS, LARGEST, random_mask
 from models.training.pictures import Pictures
 from models.training.sketches import drop, edges
 
@@ -41,27 +38,6 @@ steps = 60
 log_every = 0
 average = 0.9
 """
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**32), st.integers(48, 200), st.integers(48, 200), st.floats(0, 1))
-def test_masks_are_holes_of_a_bearable_size(seed, height, width, progress):
-    mask = random_mask(np.random.default_rng(seed), height, width, progress)
-    assert mask.shape == (height, width)
-    assert mask.dtype == np.uint8
-    assert set(np.unique(mask)) == {0, 1}
-    # the bound is checked before the last touch, which may widen a hole by 4 pixels on each side
-    assert 0.01 <= mask.mean() <= LARGEST + 0.25
-    again = random_mask(np.random.default_rng(seed), height, width, progress)
-    assert np.array_equal(mask, again)
-
-
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_every_kind_of_hole_grows_with_training(kind):
-    def share(size):
-        return np.mean([kind(np.random.default_rng(n), 128, 128, size).mean() for n in range(60)])
-
-    assert share(0.5) < share(1.0)
 
 
 def test_a_sketch_is_the_outline():
