@@ -6,11 +6,15 @@ from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from models.imresize import matrix
 from models.training.pictures import Pictures
+
+CLOSEST = 0.5  # of a picture's shorter side: closer crops show no scene any more
 
 
 class Crops:
@@ -27,8 +31,7 @@ class Crops:
 
     def take(self, rng: np.random.Generator, count: int, side: int) -> Tensor:
         """(count, 3, side, side) bytes, flipped and turned at random."""
-        fitting = np.flatnonzero(self.shapes.min(1) >= side)
-        chosen = fitting[rng.integers(len(fitting), size=count)]
+        chosen = self.choose(rng, count, side)
         height, width = self.shapes[chosen].T
         top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
         # Where a crop's first pixel lies, and how far apart its rows and columns are: a flip begins at the
@@ -44,6 +47,33 @@ class Crops:
         steps = torch.arange(side, device=self.device)
         index = first_ + down_ * steps[:, None] + across_ * steps
         return self.pixels[index].permute(0, 3, 1, 2)
+
+    def scenes(self, rng: np.random.Generator, count: int, side: int) -> Tensor:
+        """(count, 3, side, side) bytes: squares of every size, at most halved, mirrored at random."""
+        chosen = self.choose(rng, count, side)
+        height, width = self.shapes[chosen].T
+        largest = np.minimum(np.minimum(height, width), 2 * side)
+        closest = np.maximum(side, (CLOSEST * largest).astype(int))
+        square = rng.integers(closest, largest + 1)
+        top, left = rng.integers(height - square + 1), rng.integers(width - square + 1)
+        first = self.starts[chosen] + top * width + left
+        mirrored = rng.random(count) < 0.5
+        where = torch.from_numpy(np.stack([first, width, square, mirrored])).to(
+            self.device, non_blocking=True
+        )
+        first_, down_, square_, mirrored_ = where[:, :, None, None]
+        # Each pixel is the mean of the four nearest to its quarters' middles: exact where the square is as
+        # large as the answer or twice that, close enough between.
+        steps = (2 * torch.arange(2 * side, device=self.device) + 1) * square_ // (4 * side)
+        across = torch.where(mirrored_ > 0, square_ - 1 - steps, steps)
+        fine = self.pixels[first_ + down_ * steps.transpose(1, 2) + across].permute(0, 3, 1, 2)
+        return round_to_bytes(F.avg_pool2d(fine.float(), 2)).to(torch.uint8)
+
+    def choose(self, rng: np.random.Generator, count: int, side: int) -> npt.NDArray[np.intp]:
+        fitting = np.flatnonzero(self.shapes.min(1) >= side)
+        if not len(fitting):
+            raise ValueError(f"no picture has {side} pixels on its shorter side")
+        return fitting[rng.integers(len(fitting), size=count)]
 
 
 def degrade(images: Tensor, scale: Fraction, side: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,19 @@ from torch import Tensor, nn
 
 from models import registry
 from models.features import load_features
-from models.training.discriminators import PatchCritic
-from models.training.loop import clip
+from models.training.crops import Crops
+from models.training.discriminators import CRITICS
+from models.training.loop import Losses
 from models.training.losses import adversarial, reconstruction
 from models.training.losses.perceptual import perceptual, style
 from models.training.masks import random_mask
 from models.training.pictures import Pictures
 from models.training.sketches import drop, edges
 
-SMALLEST_CROP = 0.5  # of a picture's shorter side: closer crops are no scenes any more
+LONGEST = (
+    2.5  # sides of a sample that a picture keeps: most of its scene fits one, and none is made too small
+)
+TINT = 0.1  # each colour is made brighter or darker by at most so much
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Weights:
     hole: float = 6.0
     valid: float = 1.0
     coarse: float = 1.0  # of the outputs before the last
-    discounted: float = 0.0
+    pyramid: float = 0.0  # of the side outputs, for networks that have a `pyramid`
     perceptual: float = 0.0
     style: float = 0.0
     smooth: float = 0.0
@@ -50,18 +54,31 @@ class InpaintConfig:
     critic_rate: float = 2e-4
     batch: int = 8
     side: int = 256
-    growing: float = 0.5  # share of the budget's steps over which holes grow; needs `steps` in the schedule
+    growing: int = 0  # steps until holes are as large as they get
     sketches: float = 0.0  # share of samples that keep a sketch
-    adversary: str = "hinge"
+    discount: float = 1.0  # what a pixel of the hole counts for, to the power of its distance to the rim
+    critic: str = "patches"
     critic_width: int = 64
+    adversary: str = "hinge"
     clip: float = 1.0
     compile: bool = False
-    workers: int = 2  # threads that make samples
     loss: Weights = field(default_factory=Weights)
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, Tensor, Tensor]  # bytes of pictures, tints, masks
+
+
+def outputs(
+    net: nn.Module, image: Tensor, mask: Tensor, sketch: Tensor | None, sides: bool = False
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The network's pictures, the final one last, and its side outputs where they are wanted."""
+    if sides:
+        answer, *smaller = net.pyramid(image, mask)  # type: ignore[operator]
+        return [answer], smaller
+    if hasattr(net, "stages"):
+        return net.stages(image, mask, sketch), []  # type: ignore[operator]
+    return [net(image, mask, sketch)], []
 
 
 class InpaintRecipe:
@@ -72,104 +89,85 @@ class InpaintRecipe:
         pictures: Pictures,
         device: torch.device,
         features: nn.Module | None,
-        steps: int | None,
     ) -> None:
-        self.config, self.device, self.pictures, self.steps = config, device, pictures, steps
+        self.config, self.device = config, device
+        self.crops = Crops(pictures, device)
         self.net: nn.Module = registry.create(architecture, **config.arguments)
-        self.net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.stages = getattr(self.net, "stages", None) or self.only_stage
         self.modules = {"net": self.net}
-        learning = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
-        self.optimisers: dict[str, torch.optim.Optimizer] = {
-            "net": torch.optim.Adam(learning, lr=config.rate, betas=config.betas)
-        }
+        self.optimisers = {"net": self.prepared(self.net, config.rate)}
         self.critic: nn.Module | None = None
         if config.loss.adversarial:
-            self.critic = PatchCritic(5, config.critic_width).to(device)
+            self.critic = CRITICS[config.critic](config.critic_width)
             self.modules["critic"] = self.critic
-            self.optimisers["critic"] = torch.optim.Adam(
-                self.critic.parameters(), lr=config.critic_rate, betas=config.betas
-            )
-        self.features = features.to(device) if features is not None else None
+            self.optimisers["critic"] = self.prepared(self.critic, config.critic_rate)
+        self.features: Callable[[Tensor], list[Tensor]] | None = features.to(device) if features else None
         if self.features is None and (config.loss.perceptual or config.loss.style):
             raise ValueError("this config's perceptual and style losses need a feature network: --features")
+        self.outputs = outputs
         if config.compile:
-            self.stages = torch.compile(self.stages)
-        self.pool = ThreadPoolExecutor(config.workers)
-        self.chance = torch.Generator().manual_seed(0)
+            self.outputs = torch.compile(outputs)
+            self.features = torch.compile(self.features) if self.features else None
+        self.chance = torch.Generator()
 
-    def only_stage(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> list[Tensor]:
-        return [self.net(image, mask, sketch)]
+    def prepared(self, net: nn.Module, rate: float) -> torch.optim.Optimizer:
+        net.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        learning = [parameter for parameter in net.parameters() if parameter.requires_grad]
+        fused = self.device.type == "cuda"
+        return torch.optim.Adam(learning, lr=rate, betas=self.config.betas, fused=fused)
 
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
-        progress = min(1.0, step / (self.steps * self.config.growing)) if self.steps else 1.0
-        seeds = rng.integers(2**63, size=self.config.batch)
-        samples = list(self.pool.map(lambda seed: self.sample_of(int(seed), progress), seeds))
-        images, masks = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*samples, strict=True))
-        return images.permute(0, 3, 1, 2), masks[:, None]
+        count, side, growing = self.config.batch, self.config.side, self.config.growing
+        progress = min(1.0, step / growing) if growing else 1.0
+        pictures = self.crops.scenes(rng, count, side)
+        tints = rng.uniform(1 - TINT, 1 + TINT, (count, 3, 1, 1)).astype(np.float32)
+        masks = np.stack([random_mask(rng, side, side, progress) for _ in range(count)])[:, None]
+        return pictures, self.moved(tints), self.moved(masks)
 
-    def sample_of(self, seed: int, progress: float) -> tuple[Any, Any]:
-        """A crop of random size, mildly recoloured, and its mask; both uint8."""
-        rng = np.random.default_rng(seed)
-        side = self.config.side
-        picture = self.pictures[int(rng.integers(len(self.pictures)))]
-        shorter = min(picture.shape[:2])
-        crop = int(rng.uniform(max(SMALLEST_CROP, min(1.0, side / shorter)), 1.0) * shorter)
-        top = int(rng.integers(picture.shape[0] - crop + 1))
-        left = int(rng.integers(picture.shape[1] - crop + 1))
-        part = Image.fromarray(picture[top : top + crop, left : left + crop])
-        pixels = np.asarray(part.resize((side, side), Image.Resampling.BOX if crop > side else None))
-        if rng.random() < 0.5:
-            pixels = pixels[:, ::-1]
-        gain = rng.uniform(0.9, 1.1, 3).astype(np.float32)
-        coloured = np.clip(pixels * gain, 0, 255).astype(np.uint8)
-        return coloured, random_mask(rng, side, side, progress)
+    def moved(self, values: Any) -> Tensor:
+        return torch.from_numpy(values).to(self.device, non_blocking=True)
 
-    def on_device(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
-        image, mask = (part.to(self.device, non_blocking=True).float() for part in batch)
-        image = (image / 255).contiguous(memory_format=torch.channels_last)
+    def prepare(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Picture, mask and sketch as the network takes them."""
+        pictures, tints, masks = batch
+        image = (pictures.float() / 255 * tints).clamp(0, 1).contiguous(memory_format=torch.channels_last)
         kept = self.config.sketches
-        return image, mask, drop(edges(image), kept, self.chance) if kept else None
+        return image, masks.float(), drop(edges(image), kept, self.chance) if kept else None
 
-    def step(self, batch: Batch, step: int) -> dict[str, float]:
-        truth, mask, sketch = self.on_device(batch)
+    def step(self, batch: Batch, step: int) -> Losses:
+        self.chance.manual_seed(step)  # so that a resumed run draws what an unbroken one would have
+        truth, mask, sketch = self.prepare(batch)
         self.net.train()
         with torch.autocast(self.device.type, torch.bfloat16):
-            answers = self.stages(truth, mask, sketch)
-        answers = [answer.float() for answer in answers]
+            answers, sides = self.outputs(self.net, truth, mask, sketch, bool(self.config.loss.pyramid))
+        answers, sides = ([answer.float() for answer in part] for part in (answers, sides))
         composite = answers[-1] * mask + truth * (1 - mask)
         seen = torch.zeros_like(mask) if sketch is None else sketch * mask
         losses: dict[str, Tensor] = {}
         if self.critic is not None:
             losses["critic"] = self.teach_critic(truth, composite.detach(), mask, seen)
-        parts = self.parts(truth, answers, composite, mask, seen)
+        parts = self.parts(truth, answers, sides, composite, mask)
+        if self.critic is not None:
+            parts |= self.convince_critic(truth, composite, mask, seen)
         total = torch.stack(list(parts.values())).sum()
         optimiser = self.optimisers["net"]
         optimiser.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
-        norm = clip(self.net.parameters(), self.config.clip)
+        norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip)
         optimiser.step()
-        losses |= parts
-        names = list(losses)
-        values = torch.stack([losses[name].detach() for name in names]).tolist()  # one wait for the device
-        return dict(zip(names, values, strict=True)) | {"gradient": norm}
+        # As tensors: reading a number off a GPU would make each step wait for it.
+        return {name: value.detach() for name, value in (losses | parts).items()} | {"gradient": norm}
 
     def parts(
-        self, truth: Tensor, answers: list[Tensor], composite: Tensor, mask: Tensor, seen: Tensor
+        self, truth: Tensor, answers: list[Tensor], sides: list[Tensor], composite: Tensor, mask: Tensor
     ) -> dict[str, Tensor]:
-        loss = self.config.loss
-        weights = [loss.coarse] * (len(answers) - 1) + [1.0]
-        parts = {
-            "l1": torch.stack(
-                [
-                    weight * reconstruction.l1(answer, truth, mask, loss.hole, loss.valid)
-                    for weight, answer in zip(weights, answers, strict=True)
-                ]
-            ).sum()
-        }
-        if loss.discounted:
-            near = reconstruction.discount(mask)
-            parts["discounted"] = loss.discounted * ((answers[-1] - truth).abs() * near).mean()
+        loss, discount = self.config.loss, self.config.discount
+        near = reconstruction.discount(mask, discount) if discount < 1 else None
+        each = [reconstruction.l1(answer, truth, mask, loss.hole, loss.valid, near) for answer in answers]
+        parts = {"l1": each[-1]}
+        if each[1:] and loss.coarse:
+            parts["coarse"] = loss.coarse * torch.stack(each[:-1]).sum()
+        if sides:
+            parts["pyramid"] = loss.pyramid * reconstruction.pyramid(sides, truth)
         if loss.smooth:
             parts["smooth"] = loss.smooth * reconstruction.total_variation(composite, mask)
         if loss.frequency:
@@ -183,8 +181,6 @@ class InpaintRecipe:
                 parts["perceptual"] = loss.perceptual * perceptual(ours, theirs)
             if loss.style:
                 parts["style"] = loss.style * style(ours, theirs)
-        if self.critic is not None:
-            parts |= self.convince_critic(truth, composite, mask, seen)
         return parts
 
     def judged(self, picture: Tensor, mask: Tensor, seen: Tensor) -> list[Tensor]:
@@ -228,11 +224,11 @@ class InpaintRecipe:
     @torch.no_grad()
     def sample(self, net: nn.Module) -> Image.Image:
         """Four pictures: what was given, each stage, and the truth."""
-        truth, mask, sketch = self.on_device(self.batch(10**9, np.random.default_rng(0)))
-        truth, mask = truth[:4], mask[:4]
-        sketch = None if sketch is None else sketch[:4]
-        stages = getattr(net, "stages", None) or self.only_stage
-        answers = stages(truth, mask, sketch)
+        self.chance.manual_seed(0)
+        batch = self.batch(self.config.growing, np.random.default_rng(0))
+        truth, mask, sketch = self.prepare(batch)
+        truth, mask, sketch = truth[:4], mask[:4], None if sketch is None else sketch[:4]
+        answers, _ = outputs(net, truth, mask, sketch)
         given = truth * (1 - mask) + (0.5 if sketch is None else 1 - sketch) * mask
         columns = [given, *(answer * mask + truth * (1 - mask) for answer in answers), truth]
         sheet = torch.cat([torch.cat(list(column), -2) for column in columns], -1)
@@ -244,12 +240,9 @@ def make_recipe(
 ) -> InpaintRecipe:
     asked = dict(config["recipe"])
     asked["loss"] = Weights(**asked.get("loss", {}))
-    asked["betas"] = tuple(asked.get("betas", (0.5, 0.999)))
-    return InpaintRecipe(
-        config["architecture"],
-        InpaintConfig(**asked),
-        Pictures(data, cache),
-        device,
-        load_features(features) if features else None,
-        config["schedule"].get("steps"),
-    )
+    if "betas" in asked:
+        asked["betas"] = tuple(asked["betas"])
+    recipe = InpaintConfig(**asked)
+    pictures = Pictures(data, cache, int(LONGEST * recipe.side))
+    network = load_features(features) if features else None
+    return InpaintRecipe(config["architecture"], recipe, pictures, device, network)

@@ -135,10 +135,6 @@ class Batches:
         self._thread.join()
 
 
-def clip(parameters: Any, limit: float) -> float:
-    return float(nn.utils.clip_grad_norm_(parameters, limit))
-
-
 def run(recipe: Recipe, schedule: Schedule, out: Path, resume: bool = True) -> Path:
     """Train until the budget is spent (or SIGTERM); returns the file of the averaged weights."""
     out.mkdir(parents=True, exist_ok=True)

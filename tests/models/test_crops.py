@@ -61,3 +61,24 @@ def test_small_copies_are_the_standard_resize(scale):
     # Another order of summing may round a value within a hair of .5 the other way.
     assert difference.max() <= 1
     assert (difference > 0).mean() < 0.001
+
+
+def test_scenes_are_squares_made_smaller(tmp_path):
+    rows, columns = np.mgrid[:48, :64]
+    Image.fromarray(np.stack([4 * rows, 3 * columns, 0 * rows], -1).astype(np.uint8)).save(tmp_path / "a.png")
+    crops = Crops(Pictures(tmp_path, tmp_path / "cache"), CPU)
+    scenes = crops.scenes(np.random.default_rng(0), 200, 24).permute(0, 2, 3, 1).numpy().astype(int)
+    mirrored = scenes[:, 0, 0, 1] > scenes[:, 0, -1, 1]
+    assert 60 < mirrored.sum() < 140
+    scenes[mirrored] = scenes[mirrored, :, ::-1]
+    # A ramp stays a ramp, as steep as the square was made smaller: by 1 to 2.
+    steepness = (scenes[:, -1, 0, 0] - scenes[:, 0, 0, 0]) / (4 * 23)
+    assert steepness.min() == pytest.approx(1, abs=0.05)
+    assert steepness.max() == pytest.approx(2, abs=0.05)
+    ramp = scenes[:, :1, 0, 0] + 4 * steepness[:, None] * np.arange(24)
+    assert np.abs(scenes[..., 0] - ramp[:, :, None]).max() <= 3
+
+
+def test_pictures_that_are_too_small_are_named_as_the_reason(pictures):
+    with pytest.raises(ValueError, match="64 pixels"):
+        Crops(pictures, CPU).scenes(np.random.default_rng(0), 1, 64)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import csv
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import models
 from models.features import TinyDarknet, Vgg19, load_features, perceptual_distance
 from models.training import train
-from models.training.inpaint import InpaintConfig, InpaintRecipe
+from models.training.configure import RECIPES as RECIPES_OF_TASKS
+from models.training.discriminators import near_hole
+from models.training.inpaint import InpaintConfig, InpaintRecipe, Weights
+from models.training.loop import Schedule
 from models.training.losses import adversarial, reconstruction
 from models.training.pictures import Pictures
 from models.training.sketches import drop, edges
@@ -23,7 +29,6 @@ architecture = "structure"
 batch = 2
 side = 64
 rate = 2e-3
-workers = 1
 sketches = 0.5
 critic_width = 4
 {options}
@@ -116,22 +121,36 @@ def features(tmp_path):
     return file
 
 
+@pytest.fixture
+def photographs(tmp_path):
+    """Smooth dark scenes: what a tiny network learns of pictures within a second."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    rows, columns = np.mgrid[0:150, 0:160]
+    for number in range(3):
+        planes = [rows / 3, columns / 3, (rows + columns) / 6 + 20 * number]
+        Image.fromarray(np.stack(planes, -1).astype(np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
 RECIPES = {
     "reconstruction": ("", "coarse = 1.0"),
+    "spectrum": ("growing = 30", "frequency = 0.5"),
     "perceptual": ("", "perceptual = 1.0\nstyle = 1.0\nsmooth = 0.1"),
     "hinge": ("", "adversarial = 0.01\nmatching = 0.1"),
     "non-saturating": ('adversary = "non-saturating"', "adversarial = 0.01\nr1 = 0.001"),
-    "wasserstein": ('adversary = "wasserstein"', "adversarial = 0.001\npenalty = 10.0\ndiscounted = 1.2"),
+    "wasserstein": (
+        'adversary = "wasserstein"\ncritic = "global-local"\ndiscount = 0.99',
+        "adversarial = 0.001\npenalty = 10.0",
+    ),
 }
 
 
 def l1_of(net, photographs, tmp_path):
     """Of one batch, always the same."""
     pictures = Pictures(photographs, tmp_path / "cache")
-    recipe = InpaintRecipe(
-        "structure", InpaintConfig(batch=12, side=64), pictures, torch.device("cpu"), None, None
-    )
-    truth, mask, _ = recipe.on_device(recipe.batch(0, np.random.default_rng(0)))
+    recipe = InpaintRecipe("structure", InpaintConfig(batch=12, side=64), pictures, torch.device("cpu"), None)
+    truth, mask, _ = recipe.prepare(recipe.batch(0, np.random.default_rng(0)))
     with torch.no_grad():
         return float(reconstruction.l1(net(truth, mask), truth, mask, 6, 1))
 
@@ -152,8 +171,71 @@ def test_a_short_run_lowers_the_loss(kind, photographs, features, tmp_path):
     assert (out / "sample.png").exists()
 
 
+def shrunk(config):
+    """The same recipe, small enough to step here."""
+    arguments = config["recipe"].get("arguments", {})
+    small = {
+        name: min(value, 4) if name in ("width", "blocks") else value for name, value in arguments.items()
+    }
+    asked = config["recipe"] | {"batch": 1, "arguments": small}
+    if "side" in asked:
+        asked |= {"side": 128, "critic_width": 4, "compile": False}
+    return config | {"recipe": asked}
+
+
 def test_perceptual_losses_say_what_they_need(photographs, tmp_path):
     config = tmp_path / "tiny.toml"
     config.write_text(CONFIG.format(options="", losses="perceptual = 1.0"))
     with pytest.raises(ValueError, match="--features"):
         train(config, photographs, out_dir=tmp_path / "out")
+
+
+def test_side_outputs_learn_too(photographs, tmp_path):
+    config = InpaintConfig(
+        batch=1, side=64, loss=Weights(pyramid=0.5), arguments={"width": 4, "depth": 6}, rate=1e-3
+    )
+    pictures = Pictures(photographs, tmp_path / "cache")
+    recipe = InpaintRecipe("pen-net", config, pictures, torch.device("cpu"), None)
+    batch = recipe.batch(0, np.random.default_rng(0))
+    first, *_, last = (recipe.step(batch, step) for step in range(12))
+    assert last["pyramid"] < first["pyramid"]
+    assert last["l1"] < first["l1"]
+
+
+def test_coarse_stages_learn_too(photographs, tmp_path):
+    config = InpaintConfig(batch=1, side=32, sketches=0.5, arguments={"width": 4}, rate=2e-3)
+    pictures = Pictures(photographs, tmp_path / "cache")
+    recipe = InpaintRecipe("deepfill-v2", config, pictures, torch.device("cpu"), None)
+    batch = recipe.batch(0, np.random.default_rng(0))
+    first, *_, last = (recipe.step(batch, step) for step in range(12))
+    assert last["coarse"] < first["coarse"]
+    assert last["l1"] < first["l1"]
+
+
+def test_the_local_critic_looks_where_the_hole_is():
+    x = torch.zeros(3, 5, 32, 48)
+    x[0, 3, 20:26, 30:38] = 1  # its middle is (22.5, 33.5)
+    x[1, 3, :2, :2] = 1
+    rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(48.0), indexing="ij")
+    x[:, 0], x[:, 1] = rows, columns
+    near = near_hole(x)
+    assert near.shape == (3, 5, 16, 24)
+    assert near[:, 0, 0, 0].tolist() == [14, 0, 0]
+    assert near[:, 1, 0, 0].tolist() == [22, 0, 0]
+    assert near[0, 3].sum() == 6 * 8
+
+
+@pytest.mark.parametrize("file", sorted(Path("configs").glob("*.toml")), ids=lambda file: file.stem)
+def test_configs_make_recipes_of_files_that_ship(file, photographs, features, tmp_path):
+    config = tomllib.loads(file.read_text())
+    recipe = RECIPES_OF_TASKS[models.registry.get(config["architecture"]).task](
+        shrunk(config), photographs, tmp_path / "cache", torch.device("cpu"), features
+    )
+    Schedule(**config["schedule"])
+    rng = np.random.default_rng(0)
+    assert all(
+        torch.isfinite(torch.as_tensor(loss)) for loss in recipe.step(recipe.batch(0, rng), 0).values()
+    )
+    with torch.device("meta"):
+        net = models.create(config["architecture"], **config["recipe"].get("arguments", {}))
+    assert 2 * sum(value.numel() for value in net.state_dict().values()) <= 16e6  # bytes, as float16

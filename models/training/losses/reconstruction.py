@@ -7,27 +7,32 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def l1(answer: Tensor, truth: Tensor, mask: Tensor, hole: float, valid: float) -> Tensor:
-    """L1 over the hole and over the known part, each divided by its own area."""
+def l1(
+    answer: Tensor, truth: Tensor, mask: Tensor, hole: float, valid: float, weight: Tensor | None = None
+) -> Tensor:
+    """L1 over the hole and over the known part, each divided by its own area.
+
+    `weight` says how much each place counts, as `discount` does.
+    """
     difference = (answer - truth).abs().mean(1, keepdim=True)
+    if weight is not None:
+        difference = difference * weight
     inside = (difference * mask).sum() / mask.sum().clamp(min=1)
     known = 1 - mask
     outside = (difference * known).sum() / known.sum().clamp(min=1)
     return hole * inside + valid * outside
 
 
-def discount(mask: Tensor, gamma: float = 0.99, reach: int = 64) -> Tensor:
+def discount(mask: Tensor, gamma: float, reach: int = 64) -> Tensor:
     """(B, 1, H, W): gamma to the power of each hole pixel's distance to the rim, 1 outside.
 
     Deep inside a large hole many answers are right, so the one that was there should count less.
     """
-    left, weight = mask.clone(), torch.ones_like(mask)
-    for _ in range(reach):
-        weight = torch.where(left > 0, weight * gamma, weight)
+    left, depth = mask, torch.zeros_like(mask)
+    for _ in range(reach):  # a look at whether anything is left would make each round wait for the GPU
+        depth = depth + left
         left = 1 - F.max_pool2d(1 - left, 3, 1, 1)
-        if not left.any():
-            break
-    return weight
+    return gamma**depth
 
 
 def pyramid(answers: list[Tensor], truth: Tensor) -> Tensor:
