@@ -177,7 +177,7 @@ def shrunk(config):
     small = {
         name: min(value, 4) if name in ("width", "blocks") else value for name, value in arguments.items()
     }
-    asked = config["recipe"] | {"batch": 1, "arguments": small}
+    asked = config["recipe"] | {"batch": 2, "arguments": small}
     if "side" in asked:
         asked |= {"side": 128, "critic_width": 4, "compile": False}
     return config | {"recipe": asked}
