@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import torch
 
 from models import registry
+from models.checkpoints.command import as_toml
+from models.manifest import MANIFEST
 from models.training import inpaint, loop, upscale
 from models.training.overlap import refuse_overlap
 
@@ -49,4 +52,20 @@ def train(
         refuse_overlap(data_dir, judged)
     make = RECIPES[registry.get(config["architecture"]).task]
     recipe = make(config, data_dir, out.parent / "cache", best_device(), features)
-    return loop.run(recipe, loop.Schedule(**schedule), out, resume)
+    weights = loop.run(recipe, loop.Schedule(**schedule), out, resume)
+    describe(config, weights)
+    return weights
+
+
+def describe(config: dict[str, Any], weights: Path) -> None:
+    """A manifest beside the weights: the run's folder can be RETOUCH_WEIGHTS_DIR, and names the model."""
+    row = {
+        "name": weights.parent.name,
+        "architecture": config["architecture"],
+        "file": weights.name,
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "arguments": config["recipe"].get("arguments", {}),
+        "source": "trained here",
+    }
+    lines = "".join(f"{key} = {as_toml(value)}\n" for key, value in row.items())
+    (weights.parent / MANIFEST).write_text("[[model]]\n" + lines, encoding="utf-8")
