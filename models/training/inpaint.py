@@ -92,6 +92,9 @@ class InpaintRecipe:
     ) -> None:
         self.config, self.device = config, device
         self.crops = Crops(pictures, device)
+        if device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # every batch has the same shape
+            torch.set_float32_matmul_precision("high")  # attention matches in float32
         self.net: nn.Module = registry.create(architecture, **config.arguments)
         self.modules = {"net": self.net}
         self.optimisers = {"net": self.prepared(self.net, config.rate)}

@@ -136,7 +136,7 @@ class Batches:
 
 
 def run(recipe: Recipe, schedule: Schedule, out: Path, resume: bool = True) -> Path:
-    """Train until the budget is spent (or SIGTERM); returns the file of the averaged weights."""
+    """Train until the budget is spent (or until told to end); returns the file of the averaged weights."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(schedule.seed)
     average = Average(recipe.net, schedule.average)
@@ -187,16 +187,18 @@ def set_rates(recipe: Recipe, peaks: dict[str, list[float]], share: float) -> No
 
 @contextmanager
 def until_told() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, so that a stopped run still saves; plain elsewhere than the main thread."""
+    """An event that SIGTERM and Ctrl-C set, so that a stopped run still saves; plain on other threads."""
     told = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield told
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, lambda *_: told.set()) for number in numbers}
     try:
         yield told
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Log:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import signal
 
 import numpy as np
 import pytest
@@ -82,6 +83,22 @@ def test_a_run_ends_when_its_minutes_do(photographs, config, tmp_path):
     out = tmp_path / "runs" / "tiny"
     assert train(config, photographs, minutes=0.01, out_dir=out).exists()
     assert rows_of(out)[-1]["step"] < 240
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_told_to_end_saves_first(photographs, config, tmp_path, number, monkeypatch):
+    out = tmp_path / "runs" / "tiny"
+    step = UpscaleRecipe.step
+
+    def told_at_the_third(self, batch, at):
+        if at == 2:
+            signal.raise_signal(number)
+        return step(self, batch, at)
+
+    monkeypatch.setattr(UpscaleRecipe, "step", told_at_the_third)
+    assert train(config, photographs, out_dir=out).exists()
+    assert rows_of(out)[-1]["step"] == 3
+    assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
 
 
 def test_the_average_follows_and_gives_the_weights_back():
