@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
 Losses = Mapping[str, "float | Tensor"]
@@ -266,7 +266,7 @@ def write_average(average: Average, path: Path) -> None:
         for key, value in average.state.items()
     }
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial)
+    partial.write_bytes(serialised(tensors))  # `save_file` would keep others from reading it
     os.replace(partial, path)
 
 

@@ -72,6 +72,7 @@ def test_a_short_run_lowers_the_loss_and_resumes(photographs, config, tmp_path):
     net.load_state_dict({key: value.float() for key, value in load_file(weights).items()})
     assert loss_of(net, photographs, tmp_path / "cache") < 0.9 * untrained
     assert (out / "sample.png").exists()
+    assert weights.stat().st_mode == (out / "log.csv").stat().st_mode  # others may serve it
     config.write_text(CONFIG.replace("steps = 240", "steps = 244"))
     train(config, photographs, out_dir=out)
     second = rows_of(out)
