@@ -98,7 +98,7 @@ class Matching:
         below = self.row_after(bottom)
         shape = (middle.shape[0], -1, self.width, self.height, self.width)
         rows = torch.cat([above, middle, below], 1).view(shape)
-        total = rows[:, 1:-1]
+        total = middle.view(shape)  # a tensor of its own, unlike the parts of `rows`
         last = self.height - 1
         # Column by column, the key before (row, column) is the one above it, or the foot of the last column.
         before, after = rows[:, :-2], rows[:, 2:]
@@ -106,7 +106,8 @@ class Matching:
         total = plus(total, before[..., last:, :-1], (1, 0, 0, last))
         total = plus(total, after[..., 1:, :], (0, 0, 0, 1))
         total = plus(total, after[..., :1, 1:], (0, 1, last, 0))
-        return total.flatten(3).flatten(1, 2) * self.weight
+        scores = total.flatten(3).flatten(1, 2)
+        return scores * self.weight if torch.is_grad_enabled() else scores.mul_(self.weight)
 
     def row_before(self, row: int) -> Tensor:
         """The scores of the queries that come before `row`'s, column by column."""
@@ -125,11 +126,20 @@ class Matching:
         """Scores of the queries start..stop, each with those of its neighbours for the keys' neighbours."""
         first, last = max(0, start - 1), min(self.count, stop + 1)
         scores = self.queries[:, first:last] @ self.keys
-        total = scores[:, start - first : scores.shape[1] - (last - stop)]
+        total = scores[:, start - first : scores.shape[1] - (last - stop)].clone()
         earlier, later = scores[:, : stop - 1 - first, :-1], scores[:, start + 1 - first :, 1:]
         total = plus(total, earlier, (1, 0, total.shape[1] - earlier.shape[1], 0))
         return plus(total, later, (0, 1, 0, total.shape[1] - later.shape[1]))
 
 
 def plus(total: Tensor, part: Tensor, padding: tuple[int, int, int, int]) -> Tensor:
-    return total + F.pad(part, padding)
+    """`total` with `part` added where the padding (left, right, top, bottom) leaves room for it.
+
+    In place where nothing forbids it: scores are large, and a padded copy costs more than the sum.
+    """
+    if torch.is_grad_enabled() or torch.onnx.is_in_onnx_export():
+        return total + F.pad(part, padding)
+    left, right, top, bottom = padding
+    height, width = total.shape[-2:]
+    total[..., top : height - bottom, left : width - right] += part
+    return total
