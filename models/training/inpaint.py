@@ -18,6 +18,7 @@ from models.training.crops import Crops
 from models.training.discriminators import CRITICS
 from models.training.loop import Losses
 from models.training.losses import adversarial, reconstruction
+from models.training.losses.patches import patches
 from models.training.losses.perceptual import perceptual, style
 from models.training.masks import random_mask
 from models.training.pictures import Pictures
@@ -41,6 +42,7 @@ class Weights:
     style: float = 0.0
     smooth: float = 0.0
     frequency: float = 0.0
+    patches: float = 0.0
     adversarial: float = 0.0
     matching: float = 0.0
     r1: float = 0.0
@@ -175,6 +177,8 @@ class InpaintRecipe:
             parts["smooth"] = loss.smooth * reconstruction.total_variation(composite, mask)
         if loss.frequency:
             parts["frequency"] = loss.frequency * reconstruction.frequency(composite, truth)
+        if loss.patches:
+            parts["patches"] = loss.patches * patches(composite, truth, mask, self.chance)
         if self.features is not None and (loss.perceptual or loss.style):
             with torch.autocast(self.device.type, torch.bfloat16):
                 ours = self.features(composite)

@@ -21,6 +21,7 @@ from models.training.pictures import Pictures
 
 TENTHS = [Fraction(tenth, 10) for tenth in range(11, 41)]
 WHOLE = [Fraction(2), Fraction(3), Fraction(4)]
+SHRUNK = 400  # the longest side of a picture made smaller: a camera's blur and JPEG's blocks are gone
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class UpscaleConfig:
     batch: int = 16
     patch: int = 40  # small pixels
     whole: float = 0.5  # share of batches at exactly x2, x3 or x4
+    shrunk: float = 0.0  # share of batches from pictures made smaller, which are sharper to the pixel
     clip: float = 0.5
     arguments: dict[str, Any] | None = None
 
@@ -51,13 +53,15 @@ class UpscaleRecipe:
         }
         self.pictures = Pictures(data, cache)
         self.crops = Crops(self.pictures, device)
+        self.shrunk = Crops(Pictures(data, cache, SHRUNK), device) if config.shrunk else self.crops
 
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
         choices = WHOLE if rng.random() < self.config.whole else TENTHS
         scale = choices[int(rng.integers(len(choices)))]
         patch = self.config.patch
         side = int(patch * scale)  # a remainder below one large pixel is cut off, as in the benchmarks
-        large = self.crops.take(rng, self.config.batch, side)
+        crops = self.shrunk if rng.random() < self.config.shrunk else self.crops
+        large = crops.take(rng, self.config.batch, side)
         return scale, degrade(large, scale, patch), large
 
     def step(self, batch: Batch, step: int) -> Losses:

@@ -20,6 +20,7 @@ from models.training.discriminators import near_hole
 from models.training.inpaint import InpaintConfig, InpaintRecipe, Weights
 from models.training.loop import Schedule
 from models.training.losses import adversarial, reconstruction
+from models.training.losses.patches import patches
 from models.training.pictures import Pictures
 from models.training.sketches import drop, edges
 
@@ -136,6 +137,7 @@ def photographs(tmp_path):
 RECIPES = {
     "reconstruction": ("", "coarse = 1.0"),
     "spectrum": ("growing = 30", "frequency = 0.5"),
+    "patches": ("", "patches = 1.0"),
     "perceptual": ("", "perceptual = 1.0\nstyle = 1.0\nsmooth = 0.1"),
     "hinge": ("", "adversarial = 0.01\nmatching = 0.1"),
     "non-saturating": ('adversary = "non-saturating"', "adversarial = 0.01\nr1 = 0.001"),
@@ -182,6 +184,25 @@ def shrunk(config):
     if "side" in asked:
         asked |= {"side": 128, "critic_width": 4, "compile": False}
     return config | {"recipe": asked}
+
+
+def test_patches_are_compared_wherever_they_lie():
+    chance = torch.Generator()
+    texture = torch.rand(2, 3, 96, 96, generator=chance.manual_seed(1))
+    mask = torch.zeros(2, 1, 96, 96)
+    mask[..., 16:80, 16:80] = 1
+    candidates = {
+        "same": texture,
+        "moved": texture.roll((5, 9), (2, 3)),
+        "flat": torch.full_like(texture, 0.5),
+    }
+    away = {
+        name: float(patches(fill, texture, mask, chance.manual_seed(2))) for name, fill in candidates.items()
+    }
+    assert away["same"] == 0
+    assert away["moved"] < away["flat"] / 5
+    outside = torch.where(mask > 0, texture, 1.0)
+    assert float(patches(outside, texture, mask, chance)) < away["flat"] / 5
 
 
 def test_perceptual_losses_say_what_they_need(photographs, tmp_path):

@@ -80,6 +80,18 @@ def test_a_short_run_lowers_the_loss_and_resumes(photographs, config, tmp_path):
     assert [row["step"] for row in second[len(first) :]] == [241, 242, 243, 244]
 
 
+def test_some_batches_come_from_pictures_made_smaller(tmp_path):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (640, 640, 3), dtype=np.uint8)).save(folder / "noise.png")
+    config = UpscaleConfig(batch=4, patch=12, whole=1.0, shrunk=0.5)
+    recipe = UpscaleRecipe("meta-sr-small", config, folder, tmp_path / "cache", torch.device("cpu"))
+    # Noise loses contrast when it is made smaller.
+    spreads = [float(recipe.batch(step, np.random.default_rng(step))[2].float().std()) for step in range(12)]
+    assert 2 <= sum(spread < 60 for spread in spreads) <= 10
+
+
 def test_a_run_ends_when_its_minutes_do(photographs, config, tmp_path):
     out = tmp_path / "runs" / "tiny"
     assert train(config, photographs, minutes=0.01, out_dir=out).exists()
