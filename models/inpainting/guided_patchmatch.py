@@ -1,21 +1,26 @@
 """guided-patchmatch: a network draws what should be there, the picture's own patches give it texture. Ours.
 
-The idea is patch-swap's (infer, match, translate), with colours in place of features. `structure` infers;
-PatchMatch finds patches that look like its drawing and copies them; then what is smooth in the answer is
-moved to the drawing's colours, fading out at the rim. It takes structure's weights as they are.
+The idea is patch-swap's (infer, match, translate), with colours in place of features. `structure` infers, at
+the size that it was trained for; its drawing is brought to the picture's size and made to meet what surrounds
+the hole; PatchMatch finds patches that look like it and copies them; then what is smooth in the answer is
+moved to the drawing's colours. It takes structure's weights as they are.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.inpainting.patchmatch import PatchMatch
+from models.inpainting.patchmatch import GUIDED_LEVELS, PatchMatch, smooth_fill
 from models.inpainting.structure import Structure
 from models.registry import SizeRule, architecture
 
-SIGMA = 4.0  # pixels: detail finer than this comes from patches
+# Detail finer than so many pixels of the drawing comes from patches: of one that had to be enlarged, more.
+FINE, COARSE = 3.0, 8.0
+LARGEST_DRAWING = 512  # pixels a side
 
 
 @architecture(
@@ -23,22 +28,52 @@ SIGMA = 4.0  # pixels: detail finer than this comes from patches
     task="inpaint",
     paper="none; PatchMatch (SIGGRAPH 2009), patch-swap (ECCV 2018)",
     size=SizeRule(minimum=16, multiple=16),
-    window=512,
+    window=1024,
     sketch=True,
     trainable=False,
 )
 class GuidedPatchMatch(Structure):
+    window = 1024  # patches are copied at full size; only the drawing is made smaller
+
     def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> Tensor:
-        guide = super().forward(image, mask, sketch)
-        return textured(guide.float(), image.float(), mask).to(image.dtype)
+        factor = max(1.0, max(image.shape[-2:]) / LARGEST_DRAWING)
+        drawing = self.drawn(image, mask, sketch, factor).float().clamp(0, 1)
+        guide = meeting(drawing, image.float(), mask)
+        return textured(guide, image.float(), mask, factor).to(image.dtype)
+
+    def drawn(self, image: Tensor, mask: Tensor, sketch: Tensor | None, factor: float) -> Tensor:
+        """What `structure` makes of the picture, `factor` times smaller."""
+        if factor == 1:
+            return super().forward(image, mask, sketch)
+        height, width = (round(side / factor / self.multiple) for side in image.shape[-2:])
+        size = (max(1, height) * self.multiple, max(1, width) * self.multiple)
+        known = F.adaptive_avg_pool2d(1 - mask, size)
+        # Only known pixels are averaged, and a pixel with anything missing in it is missing.
+        small = F.adaptive_avg_pool2d(image * (1 - mask), size) / known.clamp(min=1e-6)
+        lines = None if sketch is None else F.adaptive_max_pool2d(sketch, size)
+        answer = super().forward(small, (known < 1 - 1e-4).to(image.dtype), lines)
+        return F.interpolate(answer, image.shape[-2:], mode="bicubic", align_corners=False)
+
+
+def meeting(drawing: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+    """`drawing` moved, smoothly, by what it lacks around each hole, so that no rim shows."""
+    holes = mask[:, 0] > 0.5
+    lacking = zip(image - drawing, holes, strict=True)
+    return drawing + torch.stack([smooth_fill(torch.where(hole, 0.0, each), hole) for each, hole in lacking])
 
 
 @torch.no_grad()
-def textured(guide: Tensor, image: Tensor, mask: Tensor, sigma: float = SIGMA) -> Tensor:
-    """The hole of `image` filled with its own patches, in the colours of `guide`."""
+def textured(guide: Tensor, image: Tensor, mask: Tensor, factor: float = 1.0) -> Tensor:
+    """The hole of `image` filled with its own patches, in the colours of `guide`.
+
+    The guide is as sharp as a picture `factor` times smaller.
+    """
     holes = mask[:, 0] > 0.5
     search = PatchMatch()
-    copied = torch.stack([search.complete(*each) for each in zip(image, holes, guide, strict=True)])
+    levels = GUIDED_LEVELS + math.ceil(math.log2(factor))
+    sigma = FINE if factor == 1 else COARSE * factor
+    samples = zip(image, holes, guide, strict=True)
+    copied = torch.stack([search.complete(*each, levels) for each in samples])
     return copied + blur(mask * (guide - copied), sigma) * mask
 
 

@@ -45,17 +45,20 @@ class PatchMatch(nn.Module):
         pairs = zip(image.float(), mask[:, 0] > 0.5, strict=True)
         return torch.stack([self.complete(picture, hole) for picture, hole in pairs]).to(image.dtype)
 
-    def complete(self, image: Tensor, hole: Tensor, guide: Tensor | None = None) -> Tensor:
+    def complete(
+        self, image: Tensor, hole: Tensor, guide: Tensor | None = None, guided: int = GUIDED_LEVELS
+    ) -> Tensor:
         """One picture (C, H, W) with its hole (H, W) filled; a `guide` says roughly what should be there.
 
-        With a guide the search begins where the guide is still sharp, and looks for patches like it.
+        With a guide the search begins where the guide is still sharp, `guided` levels up, and looks for
+        patches like it.
         """
         if not hole.any():
             return image
         generator = torch.Generator().manual_seed(self.seed)
         levels = pyramid(image, hole)
         if guide is not None:
-            levels = levels[:GUIDED_LEVELS]
+            levels = levels[:guided]
             guide = torch.where(hole, guide, image)
         answer, field = first_guess(*levels[-1], guide), None
         for depth in range(len(levels) - 1, -1, -1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from service.imaging.picture import Pixels
 Mask = npt.NDArray[np.bool_]
 CELL = 32  # holes nearer than this are one hole to the planner
 CONTEXT = 2  # a window is so many times as wide as its hole
+NEAR = 512  # what lies further from a small hole than half of this says little about it
 MAX_WINDOWS = 64  # a speckled mask is one large window, not thousands of small ones
 LOWEST_SCALE, HIGHEST_SCALE = 1, 8
 
@@ -49,37 +50,47 @@ class Box:
 
 @dataclass(frozen=True)
 class HoleWindow:
-    """A crop round some holes, and the size at which a network works on it (before padding)."""
+    """A crop round some holes, and the size at which a network works on it (before padding).
+
+    Other windows' holes may lie in the crop as well; it answers for those within `bound` alone.
+    """
 
     box: Box
     work: tuple[int, int]
+    bound: Box
 
     @property
     def native(self) -> bool:
         return self.work == (self.box.height, self.box.width)
 
+    def answer(self, fill: Pixels) -> Pixels:
+        """The part of `fill`, which is the box's, that the window answers for."""
+        top, left = self.bound.top - self.box.top, self.bound.left - self.box.left
+        return fill[top : top + self.bound.height, left : left + self.bound.width]
+
 
 def plan_holes(hole: Mask, window: int) -> list[HoleWindow]:
-    """Windows that hold every hole pixel exactly once, with surroundings to learn from."""
+    """Windows that answer for every hole pixel exactly once, with surroundings to learn from."""
     size = (hole.shape[0], hole.shape[1])
     bounds = hole_bounds(hole)
     while True:
-        boxes = [surround(bound, size, window) for bound in bounds]
-        pair = next(
-            (
-                (first, second)
-                for first in range(len(bounds))
-                for second in range(first + 1, len(bounds))
-                # A window must not cut through another's hole, or one pixel would be filled twice.
-                if boxes[first].touches(bounds[second]) or boxes[second].touches(bounds[first])
-            ),
-            None,
-        )
+        pair = next((pair for pair in combinations(bounds, 2) if together(*pair, size, window)), None)
         if pair is None:
-            return [HoleWindow(box, working_size(box, window)) for box in boxes]
-        first, second = pair
-        merged = bounds[first].union(bounds[second])
-        bounds = [bound for at, bound in enumerate(bounds) if at not in pair] + [merged]
+            boxes = [surround(bound, size, window) for bound in bounds]
+            return [
+                HoleWindow(box, working_size(box, window), bound)
+                for box, bound in zip(boxes, bounds, strict=True)
+            ]
+        bounds = [bound for bound in bounds if bound not in pair] + [pair[0].union(pair[1])]
+
+
+def together(first: Box, second: Box, size: tuple[int, int], window: int) -> bool:
+    """Whether one window should answer for both: they are one to the planner, or it costs no sharpness."""
+    if first.touches(second):
+        return True
+    near = surround(first, size, window).touches(second) or surround(second, size, window).touches(first)
+    union = surround(first.union(second), size, window)
+    return near and max(union.height, union.width) <= window
 
 
 def hole_bounds(hole: Mask) -> list[Box]:
@@ -106,7 +117,7 @@ def hole_bounds(hole: Mask) -> list[Box]:
 
 def surround(bound: Box, size: tuple[int, int], window: int) -> Box:
     """A square round `bound` with context, shifted into the picture and cut where that is smaller."""
-    side = max(window, CONTEXT * max(bound.height, bound.width))
+    side = max(min(window, NEAR), CONTEXT * max(bound.height, bound.width))
     tops = [
         (min(side, whole), max(0, min(start + length // 2 - side // 2, whole - side)))
         for start, length, whole in (

@@ -173,7 +173,7 @@ def inpaint(at: Kitchen, job: Job) -> Recipe:
                 fill = yield from work.enlarge(
                     at.catalogue.default("upscale"), fill, factors, (plan.box.height, plan.box.width)
                 )
-            paste(canvas, fill, plan.box, blend)
+            paste(canvas, plan.answer(fill), plan.bound, blend)
         alpha = picture.alpha
         if alpha is not None and job.mask is None:
             alpha = np.where(hole, peak(alpha), alpha).astype(alpha.dtype)  # what was missing is there now

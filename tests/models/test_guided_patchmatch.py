@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import models
-from models.inpainting.guided_patchmatch import blur, textured
+from models.inpainting.guided_patchmatch import blur, meeting, textured
 
 NAMES = ["structure", "guided-patchmatch"]
 
@@ -72,3 +72,23 @@ def test_a_sketch_counts_inside_the_hole_alone(name):
 def test_both_take_the_same_weights():
     structure, guided = make("structure"), make("guided-patchmatch")
     guided.load_state_dict(structure.state_dict(), strict=True)
+
+
+def test_a_drawing_meets_what_surrounds_the_hole(mask):
+    image = torch.linspace(0.2, 0.8, 96).view(1, 1, 1, 96).expand(1, 3, 96, 96)
+    darker = meeting(image - 0.1, image, mask)
+    torch.testing.assert_close(darker, image, rtol=0, atol=1e-4)
+    assert torch.equal(meeting(image, image, mask), image)
+
+
+@torch.no_grad()
+def test_large_pictures_are_drawn_small_and_textured_at_full_size():
+    rows, columns = torch.meshgrid(torch.arange(800), torch.arange(640), indexing="ij")
+    checks = (0.2 + 0.6 * ((rows // 3 + columns // 3) % 2)).expand(1, 3, -1, -1).clone()
+    mask = torch.zeros(1, 1, 800, 640)
+    mask[..., 300:500, 200:400] = 1
+    net = make("guided-patchmatch")
+    assert net.drawn(checks, mask, None, 800 / 512).shape == checks.shape
+    inside = mask.bool().expand_as(checks)
+    filled = textured(blur(checks, 8.0), checks, mask, 800 / 512)
+    assert filled[inside].std() > 0.7 * checks[inside].std()

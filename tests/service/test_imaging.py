@@ -15,6 +15,7 @@ from PIL import Image, ImageCms
 
 from service.errors import Problem, Unprocessable, UnsupportedImage
 from service.imaging import (
+    Box,
     Limits,
     Picture,
     core_region,
@@ -217,13 +218,25 @@ def test_every_hole_pixel_is_in_exactly_one_window(height, width, squares, windo
         hole[top : top + side, left : left + side] = True
     times = np.zeros(hole.shape, int)
     for plan in plan_holes(hole, window) if hole.any() else []:
-        times[plan.box.slices] += 1
+        times[plan.bound.slices] += 1
+        assert plan.answer(hole[plan.box.slices]).shape == hole[plan.bound.slices].shape
         assert max(plan.work) <= max(window, 1)
         pixels, gone = cut(np.zeros((height, width, 3), np.uint8), hole, plan, multiple=8, minimum=16)
         assert pixels.shape[:2] == gone.shape
         assert all(side % 8 == 0 and side >= 16 for side in gone.shape)
         assert gone.any()
     assert (times[hole] == 1).all()
+
+
+def test_a_small_hole_beside_a_large_one_is_seen_at_full_size():
+    hole = np.zeros((2000, 2000), bool)
+    hole[200:1100, 900:960] = True
+    hole[600:640, 1100:1150] = True
+    small = next(plan for plan in plan_holes(hole, 512) if plan.bound == Box(600, 1100, 40, 50))
+    assert small.native
+    assert (
+        cut(np.zeros((2000, 2000, 3), np.uint8), hole, small)[1].sum() > 40 * 50
+    )  # it sees what else is missing
 
 
 def test_shrinking_a_window_leaks_nothing_out_of_the_hole():
@@ -277,9 +290,7 @@ def test_pasting_changes_nothing_outside(seed, kind):
         return
     for plan in plan_holes(hole, 16):
         fill = rng.integers(0, top, (plan.box.height + 3, plan.box.width + 1, 3), kind, endpoint=True)
-        paste(canvas, fill, plan.box, blend)
-        inside = blend[plan.box.slices] == 1
-        assert np.array_equal(
-            canvas[plan.box.slices][inside], fill[: plan.box.height, : plan.box.width][inside]
-        )
+        paste(canvas, plan.answer(fill), plan.bound, blend)
+        inside = blend[plan.bound.slices] == 1
+        assert np.array_equal(canvas[plan.bound.slices][inside], plan.answer(fill)[inside])
     assert np.array_equal(canvas[~hole], before[~hole])
