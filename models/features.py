@@ -1,11 +1,12 @@
 """Pretrained feature networks, for losses and for judging: never needed to serve.
 
-The files are the user's: Tiny Darknet (an ImageNet classifier) or VGG19 up to relu3_1, as safetensors with
-the layers' original names. Which one a file holds is told by its keys.
+The files are the user's, safetensors or .pth with the layers' original names: Tiny Darknet (an ImageNet
+classifier), VGG19 up to relu3_1, or any VGG of torchvision. Which one a file holds is told by its keys.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -69,10 +70,55 @@ class Vgg19(nn.Module):
         return taps
 
 
+class TorchvisionVgg(nn.Module):
+    """Features after the first convolution of each block: relu1_1, relu2_1 and so on, at strides 1, 2 ...
+
+    Its layers are those of the state's `features`: a convolution's number is two after the one before, three
+    where they are pooled between.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("deviation", torch.tensor(deviation)[:, None, None], persistent=False)
+        numbers = (
+            key.split(".")[1] for key in state if key.startswith("features.") and key.endswith("weight")
+        )
+        self.features = nn.ModuleDict()
+        for number in sorted(numbers, key=int):
+            leaving, entering, *size = state[f"features.{number}.weight"].shape
+            self.features[number] = nn.Conv2d(entering, leaving, size, padding=1)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        x, taps, before = (image - self.mean) / self.deviation, [], -3
+        for name, convolution in self.features.items():
+            first = int(name) - before == 3
+            if first and taps:
+                x = F.max_pool2d(x, 2)
+            x = F.relu(convolution(x))
+            if first:
+                taps.append(x)
+            before = int(name)
+        return taps
+
+
+def read(file: Path) -> dict[str, Tensor]:
+    state = torch.load(file, weights_only=True) if file.suffix in (".pth", ".pt") else load_file(file)
+    return {key: value.float() for key, value in state.items()}
+
+
 def load_features(file: Path) -> nn.Module:
     """The frozen network of a file, taking pictures in [0, 1]."""
-    state = {key: value.float() for key, value in load_file(file).items()}
-    net: nn.Module = TinyDarknet() if "conv1.weight" in state else Vgg19()
+    state = read(file)
+    net: nn.Module
+    if "features.0.weight" in state:
+        net = TorchvisionVgg(state)
+    else:
+        net = TinyDarknet() if "conv1.weight" in state else Vgg19()
     wanted = net.state_dict().keys()
     net.load_state_dict({key: value for key, value in state.items() if key in wanted}, strict=True)
     return net.eval().requires_grad_(False)

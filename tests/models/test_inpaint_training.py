@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from torch import nn
 
 import models
 from models.features import TinyDarknet, Vgg19, load_features, perceptual_distance
@@ -112,6 +113,29 @@ def test_feature_files_are_told_by_their_keys(kind, tmp_path):
     one, other = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64)
     assert perceptual_distance(net(one), net(one)).tolist() == [0, 0]
     assert (perceptual_distance(net(one), net(other)) > 0).all()
+
+
+def test_torchvisions_vggs_are_read_as_they_are(tmp_path):
+    def block(entering, leaving):
+        return [
+            nn.Conv2d(entering, leaving, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(leaving, leaving, 3, padding=1),
+            nn.ReLU(),
+        ]
+
+    layers = nn.Sequential(*block(3, 4), nn.MaxPool2d(2), *block(4, 6), nn.MaxPool2d(2), *block(6, 8))
+    state = {f"features.{key}": value for key, value in layers.state_dict().items()}
+    torch.save(state | {"classifier.0.weight": torch.zeros(2, 2)}, tmp_path / "vgg.pth")
+    image = torch.rand(2, 3, 32, 32)
+    mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
+    x, wanted = (image - mean) / deviation, []
+    for number, layer in enumerate(layers):
+        x = layer(x)
+        if number in (1, 6, 11):
+            wanted.append(x)
+    for found, right in zip(load_features(tmp_path / "vgg.pth")(image), wanted, strict=True):
+        torch.testing.assert_close(found, right)
 
 
 @pytest.fixture
