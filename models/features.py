@@ -90,11 +90,12 @@ class TorchvisionVgg(nn.Module):
         )
         self.features = nn.ModuleDict()
         for number in sorted(numbers, key=int):
-            leaving, entering, *size = state[f"features.{number}.weight"].shape
-            self.features[number] = nn.Conv2d(entering, leaving, size, padding=1)
+            leaving, entering = state[f"features.{number}.weight"].shape[:2]
+            self.features[number] = nn.Conv2d(entering, leaving, 3, padding=1)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        x, taps, before = (image - self.mean) / self.deviation, [], -3
+        taps: list[Tensor] = []
+        x, before = (image - self.mean) / self.deviation, -3
         for name, convolution in self.features.items():
             first = int(name) - before == 3
             if first and taps:
