@@ -147,6 +147,9 @@ def set_up(arguments: argparse.Namespace, settings: Settings) -> Settings:
 def run_server(app: FastAPI, settings: Settings) -> int:
     import uvicorn
 
+    from service.allocator import keep_freed_memory
+
+    keep_freed_memory()
     # uvicorn raises the signal that ended it once more when it is done; an orderly end is no failure.
     signal.signal(signal.SIGTERM, lambda *_: None)
     uvicorn.run(

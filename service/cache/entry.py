@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from service.jobs.job import Result
 
 
-def pack(result: Result) -> bytes:
-    head = {
+def facts(result: Result) -> dict[str, Any]:
+    """What of a result is neither its picture nor about the time that it took."""
+    return {
         "media_type": result.media_type,
         "model": result.model,
         "width": result.width,
@@ -16,7 +18,10 @@ def pack(result: Result) -> bytes:
         "hole": result.hole,
         "windows": result.windows,
     }
-    return json.dumps(head).encode() + b"\n" + result.content
+
+
+def pack(result: Result) -> bytes:
+    return json.dumps(facts(result)).encode() + b"\n" + result.content
 
 
 def unpack(entry: bytes) -> Result:

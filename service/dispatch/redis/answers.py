@@ -23,7 +23,7 @@ class Bell:
     """
 
     def __init__(self, url: str, channel: str) -> None:
-        self._client: aioredis.Redis = connect_blocking(url)
+        self._client: aioredis.Redis = connect_blocking(url, QUIET)
         self._channel = channel
         self._bells: dict[str, asyncio.Event] = {}
 

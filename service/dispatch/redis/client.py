@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import redis.asyncio as aioredis
 from redis.asyncio.retry import Retry
@@ -17,20 +18,32 @@ T = TypeVar("T")
 # What a Redis that is down, starting or full answers with.
 FAILURES = (RedisError, OSError)
 TIMEOUT = 2.0  # seconds one command may take, several megabytes of pictures included
+SLACK = 5.0  # seconds after which a read that should have ended by itself is given up with its connection
+# One a command under way. The client's own limit of a hundred turned a burst of requests into failures.
+CONNECTIONS = 1000
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0
 
 
 def connect(url: str) -> aioredis.Redis:
     """For commands. One retry without a pause: after a restart every pooled connection fails exactly once."""
     return aioredis.Redis.from_url(
-        url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 1)
+        url,
+        socket_timeout=TIMEOUT,
+        socket_connect_timeout=TIMEOUT,
+        max_connections=CONNECTIONS,
+        retry=Retry(NoBackoff(), 1),
     )
 
 
-def connect_blocking(url: str) -> aioredis.Redis:
-    """For reads that wait: they must be neither cut off while nothing comes nor hold up commands."""
+def connect_blocking(url: str, seconds: float) -> aioredis.Redis:
+    """For reads that wait up to so many seconds: they must neither be cut off while nothing comes, nor hold
+    up commands, nor wait for ever on a Redis that froze or vanished without a word.
+    """
     return aioredis.Redis.from_url(
-        url, socket_timeout=None, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0)
+        url,
+        socket_timeout=seconds + SLACK,
+        socket_connect_timeout=TIMEOUT,
+        retry=Retry(NoBackoff(), 0),
     )
 
 
@@ -48,20 +61,18 @@ class Backoff:
         self._pause = min(LONGEST_PAUSE, 2 * self._pause)
 
 
-async def persist(call: Callable[[], Awaitable[T]]) -> T:
-    """The call's result, however long Redis is away; the caller sets the limit by cancelling."""
-    backoff = Backoff()
+async def persist(call: Callable[[], Awaitable[T]], until: float = math.inf) -> T:
+    """The call's result, however long Redis is away; TimeoutError when the loop's clock says `until`.
+
+    The time is looked at and not only cancelled by: a client that is just sending may lose a cancellation
+    (`asyncio.wait_for` does, before Python 3.12), and nobody would cancel a second time.
+    """
+    backoff, loop = Backoff(), asyncio.get_running_loop()
     while True:
         try:
-            return await call()
+            async with asyncio.timeout_at(None if until == math.inf else until):
+                return await call()
         except FAILURES:
             await backoff.pause()
-
-
-async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel, as often as it takes: a client that is just giving up a connection may lose a cancellation."""
-    pending = set(tasks)
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=1)
+        if loop.time() >= until:
+            raise TimeoutError

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from service.dispatch.protocol import Dispatcher
-from service.dispatch.redis.client import FAILURES, Backoff, end, persist
+from service.dispatch.redis.client import FAILURES, Backoff, persist
 from service.dispatch.redis.fleet import Announcement
 from service.dispatch.redis.mailbox import Entry, Mailbox
 from service.dispatch.redis.progress import reporting
@@ -19,6 +19,7 @@ from service.errors import ComputeFailed, DeadlineExceeded, Poisoned, Problem
 from service.jobs.job import Job
 from service.observability.logs import request_id
 from service.observability.metrics import Metrics
+from service.tasks import end
 
 log = logging.getLogger("retouch.worker")
 
@@ -90,8 +91,8 @@ class Consumer:
         await end([*self._loops, *self._working])
         if left:
             log.warning("leaving %d jobs to other workers", len(left))
-        for entry in left:
-            await self._release(entry)
+        # Together: one after the other, a Redis that does not answer would cost its patience for each.
+        await asyncio.gather(*(self._release(entry) for entry in left))
         await attempt(self._mailbox.leave)
         await self._mailbox.close()
 
@@ -121,6 +122,7 @@ class Consumer:
             entries = await self._mailbox.take(self._places - len(self._held), lowest_first=False)
         for entry in entries or await self._mailbox.wait():
             self._hold(entry)
+        await asyncio.sleep(0)  # so that they are loaded before the next are asked for
 
     async def _adopt(self) -> None:
         """Take over what dead workers left, one entry at a time and alone.

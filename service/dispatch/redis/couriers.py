@@ -10,12 +10,13 @@ from typing import Any, Protocol
 from redis.exceptions import ResponseError
 
 from service.dispatch.redis import scripts
-from service.dispatch.redis.client import FAILURES, Backoff, connect, connect_blocking, end
+from service.dispatch.redis.client import FAILURES, Backoff, connect, connect_blocking
 from service.dispatch.redis.keys import CALLBACKS, COURIERS
 from service.errors import NotFound
 from service.orders.callbacks import Callbacks
 from service.orders.order import Order
 from service.settings import Settings
+from service.tasks import end
 
 log = logging.getLogger("retouch.callbacks")
 
@@ -36,8 +37,7 @@ class Courier:
         assert settings.redis_url
         self._name = uuid.uuid4().hex
         self._client = connect(settings.redis_url)
-        self._reader = connect_blocking(settings.redis_url)
-        self._retire = self._client.register_script(scripts.RETIRE)
+        self._reader = connect_blocking(settings.redis_url, BLOCK / 1000)
         self._callbacks = callbacks
         self._book = book
         self._places = asyncio.Semaphore(AT_ONCE)
@@ -50,7 +50,7 @@ class Courier:
         # What is not delivered stays in the stream, for another courier or for the next start.
         await end(self._tasks)
         try:
-            await self._retire([CALLBACKS], [COURIERS, self._name, FORGOTTEN])
+            await scripts.run(self._client, scripts.RETIRE, [CALLBACKS], [COURIERS, self._name, FORGOTTEN])
         except FAILURES as error:
             log.info("not now: %s", error)
         await self._reader.aclose()

@@ -43,12 +43,7 @@ class Mailbox:
         self._all = [stream for several in self._streams for stream in several]
         self._lease = int(1000 * lease)
         self._client = connect(url)
-        self._reader = connect_blocking(url)
-        self._take = self._client.register_script(scripts.TAKE)
-        self._finish = self._client.register_script(scripts.FINISH)
-        self._progress = self._client.register_script(scripts.PROGRESS)
-        self._retire = self._client.register_script(scripts.RETIRE)
-        self._announce = self._client.register_script(scripts.ANNOUNCE)
+        self._reader = connect_blocking(url, BLOCK / 1000)
 
     async def open(self) -> None:
         """Make the groups, from entry 0: jobs may have been sent before there was a worker."""
@@ -66,7 +61,7 @@ class Mailbox:
             for several in (self._streams[::-1] if lowest_first else self._streams)
             for stream in random.sample(several, len(several))  # no model goes first always
         ]
-        found = await self._take(order, [GROUP, self.name, most])
+        found = await scripts.run(self._client, scripts.TAKE, order, [GROUP, self.name, most])
         return [
             entry_from(stream, name, dict(zip(fields[::2], fields[1::2], strict=True)))
             for stream, name, fields in zip(found[::3], found[1::3], found[2::3], strict=True)
@@ -106,7 +101,7 @@ class Mailbox:
 
     async def load(self, entry: Entry) -> tuple[dict[bytes, bytes], float]:
         """The upload, and the seconds that are left; nothing if nobody waits for it any more."""
-        async with self._client.pipeline(transaction=True) as pipe:
+        async with self._client.pipeline(transaction=False) as pipe:
             pipe.hgetall(keys.upload(entry.job))
             pipe.pttl(keys.upload(entry.job))
             fields, life = await pipe.execute()
@@ -131,12 +126,13 @@ class Mailbox:
         facts: list[Any] = [GROUP, entry.id, job, entry.reply, death, DEAD_LIFE, state, about]
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.set(draft, pack_outcome(outcome), px=OUTCOME_LIFE)
-            await self._finish(touched, facts, client=pipe)
+            scripts.run(pipe, scripts.FINISH, touched, facts)
             _, event = await pipe.execute()
         return "dead" if death else event.decode()
 
     async def report(self, entry: Entry, done: int, total: int) -> None:
-        await self._progress([keys.record(entry.job)], [entry.job, entry.reply, done, total])
+        about = [entry.job, entry.reply, done, total]
+        await scripts.run(self._client, scripts.PROGRESS, [keys.record(entry.job)], about)
 
     async def release(self, entry: Entry) -> None:
         """Make it look long abandoned, so that the next worker takes it over at once."""
@@ -145,15 +141,16 @@ class Mailbox:
         )
 
     async def announce(self, announcement: Announcement) -> None:
-        await self._announce([keys.FLEET], [self.name, announcement.pack(), SILENCE])
+        about = [self.name, announcement.pack(), SILENCE]
+        await scripts.run(self._client, scripts.ANNOUNCE, [keys.FLEET], about)
 
     async def sweep(self) -> None:
         """Remove the traces of workers that died long ago."""
-        await self._retire(self._all, [GROUP, "", FORGET * self._lease])
+        await scripts.run(self._client, scripts.RETIRE, self._all, [GROUP, "", FORGET * self._lease])
 
     async def leave(self) -> None:
         await self._client.hdel(keys.FLEET, self.name)
-        await self._retire(self._all, [GROUP, self.name, 2**53])
+        await scripts.run(self._client, scripts.RETIRE, self._all, [GROUP, self.name, 2**53])
 
     async def close(self) -> None:
         await self._reader.aclose()

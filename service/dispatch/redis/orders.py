@@ -107,7 +107,7 @@ class RedisOrders:
         return str((await self._client.hget(keys.record(name), "callback") or b"").decode())
 
     async def watch(self, name: str) -> AsyncIterator[Order]:
-        client, backoff = connect_blocking(self._url), Backoff()
+        client, backoff = connect_blocking(self._url, LOOK), Backoff()
         last: Order | None = None
         try:
             while True:

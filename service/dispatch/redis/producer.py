@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from service.dispatch.redis import keys, scripts
 from service.dispatch.redis.answers import Bell
-from service.dispatch.redis.client import FAILURES, connect, end, persist
+from service.dispatch.redis.client import FAILURES, connect, persist
 from service.dispatch.redis.fleet import Fleet
 from service.dispatch.redis.keys import Priority
 from service.dispatch.redis.wire import Outcome, unpack_outcome, upload_fields
@@ -20,6 +20,7 @@ from service.errors import DeadlineExceeded, NotFound, Overloaded, Problem, Unav
 from service.jobs.job import Job, Result, Task
 from service.observability.metrics import Metrics
 from service.settings import Settings
+from service.tasks import end
 
 PATIENCE = 60.0  # seconds that a Redis which is away is given before something is left to its time to live
 NO_RECORD: Mapping[str, str] = {}
@@ -38,7 +39,6 @@ class RedisDispatcher:
         self._channel = keys.answers(uuid.uuid4().hex)
         self._bell = Bell(settings.redis_url, self._channel)
         self.fleet = Fleet(self._client)
-        self._submit = self._client.register_script(scripts.SUBMIT)
         self._open = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -47,7 +47,10 @@ class RedisDispatcher:
         self._stopping = False
 
     async def start(self) -> None:
-        self._listeners = [asyncio.create_task(self._bell.run()), asyncio.create_task(self.fleet.watch())]
+        self._listeners = [
+            asyncio.create_task(self._bell.run()),
+            asyncio.create_task(self.fleet.watch()),
+        ]
 
     def ready(self) -> tuple[bool, str]:
         if self._stopping:
@@ -76,11 +79,12 @@ class RedisDispatcher:
         self._open += 1
         self._idle.clear()
         name = uuid.uuid4().hex
+        until = asyncio.get_running_loop().time() + max(0.0, job.deadline - time.monotonic())
         try:
             with self._bell.listening(name) as bell:
-                async with asyncio.timeout(max(0.0, job.deadline - time.monotonic())):
+                async with asyncio.timeout_at(until):
                     await self.put(name, job, "interactive", self._settings.max_wait, self._channel)
-                    outcome = await self._outcome(name, bell)
+                    outcome = await self._outcome(name, bell, until)
         except TimeoutError:
             raise DeadlineExceeded(
                 f"The request took longer than RETOUCH_TIMEOUT allows ({self._settings.timeout:g} s)."
@@ -132,7 +136,7 @@ class RedisDispatcher:
                     key[1],
                     *fields,
                 ]
-                await self._submit(touched, facts, client=pipe)
+                scripts.run(pipe, scripts.SUBMIT, touched, facts)
                 *_, (accepted, waiting, known) = await pipe.execute()
             if not accepted:
                 raise self.fleet.overloaded(job.model, priority, waiting, max_wait)
@@ -146,11 +150,12 @@ class RedisDispatcher:
         self.fleet.accepted(job.model, priority, waiting)
         return str(known.decode())
 
-    async def _outcome(self, name: str, bell: asyncio.Event) -> Outcome:
+    async def _outcome(self, name: str, bell: asyncio.Event, until: float) -> Outcome:
         while True:
-            await bell.wait()
+            async with asyncio.timeout_at(until):
+                await bell.wait()
             bell.clear()
-            packed, waiting = await persist(lambda: self._look(name))
+            packed, waiting = await persist(lambda: self._look(name), until)
             if packed is not None:
                 return unpack_outcome(packed)
             if not waiting:
@@ -165,9 +170,9 @@ class RedisDispatcher:
 
     async def _forget(self, name: str) -> None:
         """Time would delete it too; but while nobody waits, nobody should compute."""
+        until = asyncio.get_running_loop().time() + PATIENCE
         with suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE):
-                await persist(lambda: self._client.unlink(keys.upload(name), keys.outcome(name)))
+            await persist(lambda: self._client.unlink(keys.upload(name), keys.outcome(name)), until)
 
     async def stop(self, grace: float) -> None:
         self._stopping = True

@@ -7,9 +7,10 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from service.dispatch.redis.client import FAILURES, end
+from service.dispatch.redis.client import FAILURES
 from service.dispatch.redis.mailbox import Entry, Mailbox
 from service.jobs.job import Progress
+from service.tasks import end
 
 log = logging.getLogger("retouch.worker")
 

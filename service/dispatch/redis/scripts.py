@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import redis.asyncio as aioredis
+
+
+def run(client: aioredis.Redis, script: str, keys: Sequence[str], facts: Sequence[Any]) -> Any:
+    """Sent whole each time. By its digest a script in a pipeline costs a round trip before each, to see if
+    Redis knows it; Redis looks the text up by its digest anyway, and none is lost with a restart.
+    """
+    return client.eval(script, len(keys), *keys, *facts)
+
+
 # Take a job in, unless too many wait already. A client that had to repeat the call, because its connection
 # broke before the reply came, finds its job known; so does one that repeats an idempotency key.
 # An order has a record besides. Returns {accepted, waiting before it, what the key stands for}.

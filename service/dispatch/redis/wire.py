@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service import errors
-from service.cache.entry import pack, unpack
+from service.cache.entry import facts
 from service.errors import Problem
 from service.jobs.job import InpaintParameters, Job, Progress, Result, UpscaleParameters
 from service.orders.order import problem_summary
@@ -47,20 +47,20 @@ def job_from(fields: Mapping[bytes, bytes], seconds: float, progress: Progress |
 
 
 def pack_outcome(outcome: Outcome) -> bytes:
-    """A line of JSON that says which of the two it is; after it comes a result as the cache keeps it."""
+    """A line of JSON, and after it a result's picture, which is copied once each way and no more."""
     if isinstance(outcome, Result):
-        return json.dumps({"timings": outcome.timings}).encode() + b"\n" + pack(outcome)
-    return json.dumps({"problem": problem_fields(outcome)}).encode() + b"\n"
+        head, content = {"result": facts(outcome), "timings": outcome.timings}, outcome.content
+    else:
+        head, content = {"problem": problem_fields(outcome)}, b""
+    return json.dumps(head).encode() + b"\n" + content
 
 
 def unpack_outcome(packed: bytes) -> Outcome:
-    line, _, rest = packed.partition(b"\n")
+    line, _, content = packed.partition(b"\n")
     head = json.loads(line)
     if "problem" in head:
         return problem_from(head["problem"])
-    result = unpack(rest)
-    result.timings.update(head["timings"])
-    return result
+    return Result(content=content, timings=head["timings"], **head["result"])
 
 
 def report(outcome: Outcome) -> dict[str, Any]:

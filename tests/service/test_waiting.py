@@ -1,0 +1,144 @@
+"""No wait of the Redis dispatcher is without an end, whatever the client below it swallows."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from service.dispatch.redis import client as client_module
+from service.dispatch.redis.client import connect, connect_blocking, persist
+from service.errors import DeadlineExceeded
+from service.tasks import end
+from tests.service.backends import EchoBackend
+from tests.service.test_redis_dispatch import ends, job, until
+
+
+@contextmanager
+def deaf_server() -> Iterator[str]:
+    """Takes connections and never says a word: a Redis that froze, or whose machine is gone."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"redis://127.0.0.1:{listening.getsockname()[1]}/0"
+
+
+async def deaf_to_cancellation(seconds: float) -> None:
+    """As `asyncio.wait_for` may be on Python 3.11: the cancellation is lost, the wait goes on."""
+    finish = time.monotonic() + seconds
+    while (left := finish - time.monotonic()) > 0:
+        try:
+            await asyncio.sleep(left)
+        except asyncio.CancelledError:
+            return
+
+
+def test_patience_ends_though_a_cancellation_is_lost():
+    async def run() -> None:
+        async def failing() -> None:
+            await deaf_to_cancellation(5)
+            raise ConnectionError
+
+        started = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await persist(failing, asyncio.get_running_loop().time() + 0.2)
+        assert time.monotonic() - started < 2
+
+    asyncio.run(run())
+
+
+def test_a_request_ends_at_its_deadline_though_its_cancellation_is_lost(redis_server, monkeypatch):
+    """The one cancellation that the deadline sends comes while the answer is looked for."""
+
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            backend = EchoBackend()
+            backend.open.clear()
+            await both.worker(backend)
+
+            async def look(name: str) -> tuple[bytes | None, int]:
+                await deaf_to_cancellation(5)
+                return None, 1
+
+            monkeypatch.setattr(both.api, "_look", look)
+            waiting = asyncio.create_task(both.api.submit(job(seconds=0.5)))
+            await until(lambda: len(backend.jobs) == 1)
+            for bell in both.api._bell._bells.values():
+                bell.set()
+            with pytest.raises(DeadlineExceeded):
+                await asyncio.wait_for(waiting, 5)
+
+    asyncio.run(run())
+
+
+def test_a_read_that_waits_gives_up_a_redis_that_says_nothing(monkeypatch):
+    monkeypatch.setattr(client_module, "SLACK", 0.2)
+
+    async def run(url: str) -> None:
+        reader = connect_blocking(url, 0.1)
+        with pytest.raises(client_module.FAILURES):
+            await asyncio.wait_for(reader.xreadgroup("g", "c", {"s": ">"}, block=100), 5)
+        await reader.aclose()
+
+    with deaf_server() as url:
+        asyncio.run(run(url))
+
+
+def test_a_burst_finds_a_connection_for_each_of_its_commands(redis_server):
+    async def run() -> None:
+        client = connect(redis_server.url)
+        assert all(await asyncio.gather(*(client.ping() for _ in range(200))))
+        await client.aclose()
+
+    asyncio.run(run())
+
+
+def test_ending_insists():
+    async def run() -> None:
+        lost = 0
+
+        async def stubborn() -> None:
+            nonlocal lost
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                lost += 1
+            await asyncio.Event().wait()
+
+        task = asyncio.create_task(stubborn())
+        await asyncio.sleep(0)
+        await asyncio.wait_for(end([task]), 5)
+        assert lost == 1
+        assert task.cancelled()
+
+    asyncio.run(run())
+
+
+def test_a_worker_leaves_in_time_though_redis_is_frozen(redis_server):
+    """With many jobs in its hands, each of which would be handed on with a command that gets no reply."""
+
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            backend = EchoBackend()
+            backend.open.clear()
+            consumer = await both.worker(backend, places=8)
+            waiting = [asyncio.create_task(both.api.submit(job(b"%d" % i))) for i in range(8)]
+            await until(lambda: len(backend.jobs) == 8)
+            redis_server.process.send_signal(19)  # SIGSTOP
+            thaw = threading.Timer(30, lambda: redis_server.process.send_signal(18))
+            thaw.start()
+            started = time.monotonic()
+            await consumer.stop(0.1)
+            took = time.monotonic() - started
+            thaw.cancel()
+            redis_server.process.send_signal(18)
+            both.consumers.clear()
+            assert took < 15
+            other = EchoBackend()
+            await both.worker(other)
+            assert len(await asyncio.gather(*waiting)) == 8
+
+    asyncio.run(run())
