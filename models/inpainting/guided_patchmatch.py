@@ -82,7 +82,7 @@ def blur(x: Tensor, sigma: float) -> Tensor:
     away = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
     line = torch.exp(-away.square() / (2 * sigma**2))
     line = line / line.sum()
-    channels = x.shape[1]
+    channels = int(x.shape[1])  # a number, not a value traced: ONNX wants kernels of known size
     down = line.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
     across = line.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
     x = F.conv2d(x, down, padding=(reach, 0), groups=channels)

@@ -50,7 +50,7 @@ def most_alike(patches: Tensor, touched: Tensor) -> Tensor:
     Patches (B, D, L) that are not touched have no use for an answer, and what they get is of no meaning.
     """
     if torch.onnx.is_in_onnx_export():  # shapes must not follow the data, nor a loop the size
-        return (patches.mT @ patches - 4.0 * touched[:, None].to(patches.dtype)).argmax(2)
+        return (patches.transpose(1, 2) @ patches - 4.0 * touched[:, None].to(patches.dtype)).argmax(2)
     answer = torch.zeros(touched.shape, dtype=torch.long, device=touched.device)
     for sample, (own, missing) in enumerate(zip(patches, touched, strict=True)):
         asking, bank = missing.nonzero().flatten(), (~missing).nonzero().flatten()

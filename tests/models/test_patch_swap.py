@@ -5,10 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor
 
+import models
+from models.features import load_features
+from models.inpainting.patch_swap import with_vgg
 from models.layers import patch_swap as layer
 from models.layers.patch_swap import patch_swap
+from tests.models import contract
 
 
 def exhaustive(features: Tensor, hole: Tensor) -> Tensor:
@@ -85,3 +90,85 @@ def test_gradients_reach_what_is_copied(features, holes):
     patch_swap(features, holes)[0, :, 3:5, 2:6].sum().backward()
     assert (features.grad[0] != 0).any()
     assert not features.grad[0, :, 3:5, 2:6].any()
+
+
+@pytest.fixture
+def net():
+    return contract.make("patch-swap", width=4, widths=[8, 8, 8], blocks=1)
+
+
+@pytest.fixture
+def two_scales():
+    return contract.make("patch-swap", width=4, widths=[8, 8, 8], blocks=1, scales=2)
+
+
+def test_samples_do_not_meet(net, two_scales):
+    contract.answers_alike_in_any_batch(net)
+    contract.answers_alike_in_any_batch(two_scales)
+
+
+def test_the_hole_is_not_seen(net, two_scales):
+    contract.is_blind_to_the_hole(net)
+    contract.is_blind_to_the_hole(two_scales)
+
+
+def test_sizes(net, two_scales):
+    contract.keeps_its_size_rule("patch-swap", net)
+    contract.is_finite_without_anything_known_and_without_a_hole(net)
+    assert (two_scales.minimum, two_scales.multiple, two_scales.window) == (32, 32, 512)
+    with pytest.raises(ValueError, match="depth"):
+        models.create("patch-swap", depth=3)
+
+
+def test_the_export_answers_alike(net, two_scales):
+    assert contract.differs_from_its_export_by(net).max() < 1e-3
+    assert contract.differs_from_its_export_by(two_scales).max() < 1e-3
+
+
+def test_stages(net, two_scales):
+    contract.stages_end_with_the_answer(net)
+    contract.stages_end_with_the_answer(two_scales)
+    image, mask = contract.pictures(1, 64, 64)
+    assert [len(each.stages(image, mask)) for each in (net, two_scales)] == [2, 3]
+
+
+def test_a_sketch_is_drawn_after(net, two_scales):
+    contract.uses_a_sketch_inside_the_hole_alone(net)
+    contract.uses_a_sketch_inside_the_hole_alone(two_scales)
+
+
+def test_both_parts_learn(net):
+    contract.every_parameter_learns(net)
+    contract.a_few_steps_lower_the_loss(net, rate=3e-3)
+
+
+@torch.no_grad()
+def test_training_translates_the_true_picture(net):
+    """While it learns, Feature2Image sees what lies in the hole; Image2Feature never does."""
+    image, mask = contract.pictures(1, 32, 32)
+    other = image * (1 - mask) + 0.3 * mask
+    guesses, fills = zip(*(net.train().stages(picture, mask) for picture in (image, other)), strict=True)
+    assert torch.equal(*guesses)
+    assert not torch.equal(*fills)
+
+
+def test_the_public_feature_space_fits(tmp_path):
+    """By its layers' names and shapes; here with random numbers."""
+    net = contract.make("patch-swap", width=64, depth=0, widths=[8, 8, 8])
+    files = [tmp_path / "features.safetensors", tmp_path / "decoder.safetensors"]
+    shapes = {
+        files[0]: {"0": 3, "2": 64, "5": 64, "9": 128, "12": 128, "16": 256},
+        files[1]: {"1": 128, "5": 128, "8": 64, "12": 64, "15": 3},
+    }
+    for file, layers in shapes.items():
+        entering, state = 256 if file == files[1] else 3, {}
+        for key, leaving in layers.items():
+            kernel = 1 if key == "0" else 3
+            state[f"{key}.weight"] = torch.randn(leaving, entering, kernel, kernel).half()
+            state[f"{key}.bias"] = torch.randn(leaving).half()
+            entering = leaving
+        save_file(state, file)
+    with_vgg(net, *files)
+    image = torch.rand(1, 3, 32, 32)
+    vgg = load_features(files[0])
+    torch.testing.assert_close(net.encoder(image), vgg(image)[-1])
