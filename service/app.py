@@ -18,6 +18,7 @@ from service.orders.callbacks import Callbacks
 from service.orders.memory import MemoryOrders
 from service.orders.order import Orders
 from service.settings import Settings
+from service.stopping import Stopping
 
 
 def local_backend(settings: Settings, metrics: Metrics) -> Backend:
@@ -56,6 +57,7 @@ def create_app(
     dispatcher = make_backend(settings, metrics)
     callbacks = Callbacks(settings)
     orders = make_orders(settings, dispatcher, callbacks)
+    stopping = Stopping()
     services = Services(
         settings, metrics, dispatcher, make_cache(settings), Keys(settings), orders, callbacks
     )
@@ -67,7 +69,7 @@ def create_app(
         try:
             yield
         finally:
-            await dispatcher.stop(settings.drain)
+            await dispatcher.stop(stopping.left(settings.drain))
             await orders.stop()
             await callbacks.stop()
             await services.cache.close()
@@ -77,7 +79,7 @@ def create_app(
         summary="Fill holes in pictures, enlarge them by any factor.",
         lifespan=lifespan,
     )
-    app.state.services = services
+    app.state.services, app.state.stopping = services, stopping
     problems.install(app)
     for module in (pictures, jobs, models, health):
         app.include_router(module.router)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -21,8 +20,6 @@ from service.jobs.job import InpaintParameters, Job, Parameters, UpscaleParamete
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
-
     from service.jobs.runner import Runner
 
 IN_FLIGHT = 8  # pictures sent to a server before the first is back: enough to keep its workers busy
@@ -109,6 +106,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def serve(arguments: argparse.Namespace, settings: Settings) -> int:
     from service.app import create_app
+    from service.server import run_server
 
     settings = set_up(arguments, settings)
     app = create_app(settings)
@@ -121,6 +119,7 @@ def serve(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def worker(arguments: argparse.Namespace, settings: Settings) -> int:
+    from service.server import run_server
     from service.worker import create_worker
 
     if not settings.redis_url:
@@ -142,29 +141,6 @@ def set_up(arguments: argparse.Namespace, settings: Settings) -> Settings:
     logs.configure(settings.log_level, settings.log_format)
     given = {name: getattr(arguments, name) for name in ("host", "port")}
     return settings.model_copy(update={name: value for name, value in given.items() if value is not None})
-
-
-def run_server(app: FastAPI, settings: Settings) -> int:
-    import uvicorn
-
-    from service.allocator import keep_freed_memory
-
-    keep_freed_memory()
-    # uvicorn raises the signal that ended it once more when it is done; an orderly end is no failure.
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        http="httptools",
-        # Longer than the usual proxy's idle time, so that it is never us who closes first.
-        timeout_keep_alive=65,
-        # The dispatcher drains within `drain`; what is left after that has been answered with a problem.
-        timeout_graceful_shutdown=int(settings.drain) + 5,
-    )
-    return 0
 
 
 def job_for(

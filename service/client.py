@@ -15,7 +15,7 @@ from service.jobs.job import Parameters
 
 PATIENCE = 600.0  # seconds that a server may be away, or too busy, before a picture is given up
 PAUSE = 2.0  # seconds until the next attempt, where the server names none
-BUSY = (429, 503)
+BUSY = (409, 429, 503)  # there is no answer yet, or no room
 SILENCE = 60.0  # seconds; the server says something every fifteen
 
 
@@ -44,23 +44,19 @@ class JobClient:
         place = self._insist(
             lambda: self._http.post(f"/jobs/{task}", files=files, data=fields, headers=key)
         ).headers["location"]
-        self._follow(place)
-        content = self._insist(lambda: self._http.get(f"{place}/result")).content
+        content = self._insist(lambda: self._fetch(place)).content
         self._http.delete(place)
         return content
 
-    def _follow(self, place: str) -> None:
-        """Until the job is over: the server ends its events with the last one."""
-
-        def listen() -> httpx.Response:
-            with self._http.stream("GET", f"{place}/events") as response:
-                if response.is_error:
-                    response.read()
-                for _ in response.iter_raw():
-                    pass
-                return response
-
-        self._insist(listen)
+    def _fetch(self, place: str) -> httpx.Response:
+        """The result, if the job is over: its events end with the last one, or with the server."""
+        with self._http.stream("GET", f"{place}/events") as events:
+            if events.is_error:
+                events.read()
+                return events
+            for _ in events.iter_raw():
+                pass
+        return self._http.get(f"{place}/result")
 
     def _insist(self, send: Callable[[], httpx.Response]) -> httpx.Response:
         """An answer that is neither a lost connection nor a plea to come again."""

@@ -19,6 +19,7 @@ from service.dispatch.redis.fleet import Announcement
 from service.dispatch.redis.mailbox import Mailbox
 from service.observability.metrics import Metrics
 from service.settings import Settings
+from service.stopping import Stopping
 
 
 class Worker:
@@ -91,6 +92,7 @@ class Probed:
 def create_worker(settings: Settings, hosted: Sequence[str]) -> FastAPI:
     metrics = Metrics()
     worker = Worker(settings, metrics, hosted)
+    stopping = Stopping()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -98,10 +100,10 @@ def create_worker(settings: Settings, hosted: Sequence[str]) -> FastAPI:
         try:
             yield
         finally:
-            await worker.stop(settings.drain)
+            await worker.stop(stopping.left(settings.drain))
 
     app = FastAPI(title="Retouch worker", lifespan=lifespan, openapi_url=None)
-    app.state.services = Probed(worker, metrics)
+    app.state.services, app.state.stopping = Probed(worker, metrics), stopping
     problems.install(app)
     app.include_router(health.router)
     return app

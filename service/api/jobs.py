@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -25,6 +26,8 @@ from service.jobs.job import InpaintParameters, Job, Task, UpscaleParameters
 from service.observability.logs import request_id
 from service.orders.order import FINAL, Order, scoped_key
 from service.orders.order import Request as NewOrder
+from service.stopping import Stopping
+from service.tasks import end
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -157,33 +160,47 @@ async def events(name: str, request: Request) -> Response:
     with at.keys.admitted(request):
         await at.orders.get(name)  # a job that is not there is a 404, not an empty stream
     return StreamingResponse(
-        stream(at.orders.watch(name)),
+        stream(at.orders.watch(name), request.app.state.stopping),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-async def stream(states: AsyncIterator[Order]) -> AsyncIterator[str]:
-    upcoming = asyncio.ensure_future(anext(states, None))
+async def stream(states: AsyncGenerator[Order, None], stopping: Stopping) -> AsyncGenerator[str, None]:
+    """The states as events. A server that stops says so, and the caller goes on at another."""
+    stop, upcoming = asyncio.create_task(stopping.wait()), following(states)
     try:
         while True:
-            done, _ = await asyncio.wait({upcoming}, timeout=KEEP_ALIVE)
-            if not done:
-                yield ": still here\n\n"
-                continue
-            try:
+            waiting: set[asyncio.Task[Any]] = {upcoming, stop}
+            await asyncio.wait(waiting, timeout=KEEP_ALIVE, return_when=asyncio.FIRST_COMPLETED)
+            if upcoming.done():
                 order = upcoming.result()
-            except NotFound:
-                order = None
-            if order is None:
-                yield "event: deleted\ndata: {}\n\n"
+                if order is None:
+                    yield "event: deleted\ndata: {}\n\n"
+                    return
+                yield f"event: {order.state}\ndata: {json.dumps(described(order))}\n\n"
+                if order.state in FINAL:
+                    return
+                upcoming = following(states)
+            elif stop.done():
+                yield "event: stopping\ndata: {}\n\n"
                 return
-            yield f"event: {order.state}\ndata: {json.dumps(described(order))}\n\n"
-            if order.state in FINAL:
-                return
-            upcoming = asyncio.ensure_future(anext(states, None))
+            else:
+                yield ": still here\n\n"
     finally:
-        upcoming.cancel()
+        await end([upcoming, stop])
+        await states.aclose()
+
+
+def following(states: AsyncGenerator[Order, None]) -> asyncio.Task[Order | None]:
+    """The next state; nothing if the job is there no more."""
+
+    async def one() -> Order | None:
+        with suppress(NotFound):
+            return await anext(states, None)
+        return None
+
+    return asyncio.create_task(one())
 
 
 @router.delete("/{name}", summary="Cancel a job, or forget its result", status_code=204)

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -97,7 +97,7 @@ class MemoryOrders:
         self._forget(name)
         kept.announce()
 
-    async def watch(self, name: str) -> AsyncIterator[Order]:
+    async def watch(self, name: str) -> AsyncGenerator[Order, None]:
         kept = self._find(name)
         while name in self._kept:
             changed = kept.changed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -58,7 +58,7 @@ class Orders(Protocol):
     async def delete(self, name: str) -> None:
         """Forget it; whatever is not computed yet never is."""
 
-    def watch(self, name: str) -> AsyncIterator[Order]:
+    def watch(self, name: str) -> AsyncGenerator[Order, None]:
         """The order now and after every change, until it is final or deleted."""
 
 

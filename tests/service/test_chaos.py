@@ -206,6 +206,31 @@ def test_sigterm_loses_nothing(server, tmp_path):
         settle(fleet)
 
 
+def test_sigterm_ends_the_events_of_a_job_and_not_the_job(server, tmp_path):
+    with fleet_of(server, tmp_path) as fleet, httpx.Client() as client:
+        worker = fleet.worker("toy-fill")
+        leaving, staying = fleet.api(), fleet.api()
+        for member in (worker, leaving, staying):
+            member.until_ready()
+        worker.kill()
+        files = {"image": png(picture(1)), "mask": MASK}
+        location = client.post(f"{leaving.url}/jobs/inpaint", files=files).headers["location"]
+        with client.stream("GET", f"{leaving.url}{location}/events") as events:
+            lines = events.iter_lines()
+            assert next(lines) == "event: queued"
+            started = time.monotonic()
+            leaving.process.terminate()
+            assert "event: stopping" in list(lines)
+        leaving.process.join(30)
+        assert leaving.process.exitcode == 0
+        assert time.monotonic() - started < 10
+        fleet.worker("toy-fill")
+        wait_until(lambda: client.get(f"{staying.url}{location}").json()["state"] == "done")
+        check(client.get(f"{staying.url}{location}/result"), 1)
+        assert client.delete(f"{staying.url}{location}").status_code == 204
+        settle(fleet)
+
+
 def accepted(server: RedisServer, waiting: list[Future[httpx.Response]]) -> bool:
     """Whether every one of these is answered or in Redis."""
     with redis.Redis(port=server.port, decode_responses=True) as client:

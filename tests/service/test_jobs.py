@@ -9,22 +9,28 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.cli import main
+from service.client import JobClient
 from service.errors import Overloaded, Unprocessable
-from service.jobs.job import Job, Result
+from service.jobs.job import InpaintParameters, Job, Result
 from service.orders import callbacks as callbacks_module
 from service.orders.callbacks import Callbacks
 from service.orders.order import Order
+from service.server import Server
 from service.settings import Settings
 from tests.service.backends import EchoBackend
 from tests.service.conftest import free_port
@@ -303,14 +309,50 @@ def test_addresses_that_are_none(url):
 def listening(backend: GatedBackend) -> Iterator[str]:
     """The application behind a real socket."""
     settings = Settings(api_keys=SecretStr("one"))
-    config = uvicorn.Config(create_app(settings, lambda *_: backend), port=free_port(), log_config=None)
-    server = uvicorn.Server(config)
+    with served(create_app(settings, lambda *_: backend)) as (url, _):
+        yield url
+
+
+@contextmanager
+def served(app: FastAPI) -> Iterator[tuple[str, Server]]:
+    config = uvicorn.Config(app, port=free_port(), log_config=None, timeout_graceful_shutdown=30)
+    server = Server(config, app.state.stopping)
     thread = threading.Thread(target=server.run)
     thread.start()
     until(lambda: server.started)
-    yield f"http://127.0.0.1:{config.port}"
+    yield f"http://127.0.0.1:{config.port}", server
     server.should_exit = True
     thread.join()
+
+
+def test_events_end_with_the_server(backend):
+    """An open stream must not hold up a server that stops, and its reader learns why it ended."""
+    backend.gate.clear()
+    with served(create_app(Settings(), lambda *_: backend)) as (url, server), httpx.Client() as client:
+        files = {"image": ("a.png", PICTURE, "image/png")}
+        location = client.post(f"{url}/jobs/inpaint", files=files).headers["location"]
+        with client.stream("GET", f"{url}{location}/events") as events:
+            lines = events.iter_lines()
+            assert next(lines).startswith("event: ")
+            started = time.monotonic()
+            server.should_exit = True
+            assert [line for line in lines if line][-2:] == ["event: stopping", "data: {}"]
+        assert time.monotonic() - started < 5
+
+
+def test_a_client_goes_on_where_a_server_has_stopped(backend):
+    """The events ended before the job did: it is asked for again until it is over."""
+    backend.gate.clear()
+    app = create_app(Settings(), lambda *_: backend)
+    with served(app) as (url, _), ThreadPoolExecutor(1) as pool:
+        client = JobClient(url)
+        photo = Path(__file__)
+        waiting = pool.submit(client.answer, "inpaint", InpaintParameters(), photo, None)
+        until(lambda: len(backend.jobs) == 1)
+        app.state.stopping.begin()  # this server's streams end at once from here on
+        backend.gate.set()
+        assert waiting.result(20) == photo.read_bytes()
+        client.close()
 
 
 def test_a_folder_is_sent_to_a_server(listening, backend, tmp_path, capsys, monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -106,7 +106,7 @@ class RedisOrders:
         """Where to tell that it is over."""
         return str((await self._client.hget(keys.record(name), "callback") or b"").decode())
 
-    async def watch(self, name: str) -> AsyncIterator[Order]:
+    async def watch(self, name: str) -> AsyncGenerator[Order, None]:
         client, backoff = connect_blocking(self._url, LOOK), Backoff()
         last: Order | None = None
         try:
