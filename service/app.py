@@ -13,6 +13,7 @@ from service.api.keys import Keys
 from service.api.middleware import BodyBounds, RequestContext
 from service.api.services import Backend, Services
 from service.cache import make_cache
+from service.cache.store import Cache
 from service.observability.metrics import Metrics
 from service.orders.callbacks import Callbacks
 from service.orders.memory import MemoryOrders
@@ -38,14 +39,14 @@ def configured_backend(settings: Settings, metrics: Metrics) -> Backend:
     return (redis_backend if settings.dispatch == "redis" else local_backend)(settings, metrics)
 
 
-def make_orders(settings: Settings, backend: Backend, callbacks: Callbacks) -> Orders:
+def make_orders(settings: Settings, backend: Backend, cache: Cache, callbacks: Callbacks) -> Orders:
     if settings.dispatch == "redis":
         from service.dispatch.redis.orders import RedisOrders
         from service.dispatch.redis.producer import RedisDispatcher
 
         assert isinstance(backend, RedisDispatcher)
         return RedisOrders(settings, backend, callbacks)
-    return MemoryOrders(settings, backend, callbacks.start)
+    return MemoryOrders(settings, backend, cache, callbacks.start)
 
 
 def create_app(
@@ -56,11 +57,10 @@ def create_app(
     metrics = Metrics()
     dispatcher = make_backend(settings, metrics)
     callbacks = Callbacks(settings)
-    orders = make_orders(settings, dispatcher, callbacks)
+    cache = make_cache(settings)
+    orders = make_orders(settings, dispatcher, cache, callbacks)
     stopping = Stopping()
-    services = Services(
-        settings, metrics, dispatcher, make_cache(settings), Keys(settings), orders, callbacks
-    )
+    services = Services(settings, metrics, dispatcher, cache, Keys(settings), orders, callbacks)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -95,6 +95,13 @@ class Cancelled(Problem):
     title = "The client closed the request"
 
 
+class NotSupported(Problem):
+    """Something that this deployment does in another way, which the detail names."""
+
+    status = 501
+    title = "This deployment does not do that"
+
+
 class ComputeFailed(Problem):
     """A network failed on this very window, alone and in float32."""
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 
 from service.api import health, problems
+from service.cache import make_cache
 from service.dispatch.local import LocalDispatcher, end_process
 from service.dispatch.redis.consumer import Consumer
 from service.dispatch.redis.fleet import Announcement
@@ -42,6 +43,7 @@ class Worker:
             settings.worker_places or 2 * batch,
             settings.lease,
             self._announcement,
+            make_cache(settings),
             end_process,
         )
         self._consuming: asyncio.Task[None] | None = None

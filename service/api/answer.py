@@ -12,8 +12,9 @@ from starlette.responses import Response
 
 from service.api.services import Services
 from service.api.uploads import Upload
-from service.cache.entry import pack, unpack
+from service.cache.entry import unpack
 from service.cache.keys import cache_key
+from service.cache.through import computed
 from service.errors import Cancelled
 from service.jobs.job import InpaintParameters, Job, Result, Task, UpscaleParameters
 from service.observability.logs import request_id
@@ -76,9 +77,7 @@ async def answer(
             deadline=time.monotonic() + at.settings.timeout,
             request_id=request_id.get(),
         )
-        result = await at.dispatcher.submit(job)
-        await at.cache.put(key, pack(result))
-        return result
+        return await computed(at.cache, key, lambda: at.dispatcher.submit(job))
 
     result, joined = await unless_gone(request, at.flights.run(key, compute))
     return respond(result, etag, "shared" if joined else state, looked_up)

@@ -113,11 +113,11 @@ async def create(
         parameters=parameters,
         deadline=time.monotonic() + at.settings.job_timeout,
         request_id=request_id.get(),
+        cache_key=cache_key(task, model, digest, parameters, image, mask, sketch),
     )
     order = await at.orders.create(
         NewOrder(
             job=job,
-            fingerprint=cache_key(task, model, digest, parameters, image, mask, sketch),
             key=scoped_key(sent_key(request), key),
             callback=at.callbacks.check(callback),
         )

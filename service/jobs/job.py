@@ -68,6 +68,7 @@ class Job:
     mask: bytes | None = None
     sketch: bytes | None = None
     request_id: str = ""
+    cache_key: str = ""  # under which whoever computes keeps the answer; empty: whoever asked does
     cancelled: threading.Event = field(default_factory=threading.Event)
     progress: Progress = field(default_factory=Progress)
 

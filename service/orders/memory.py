@@ -10,6 +10,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from service.cache.store import Cache
+from service.cache.through import through
 from service.dispatch.protocol import Dispatcher
 from service.errors import ComputeFailed, DeadlineExceeded, NotFound, Overloaded, Problem
 from service.jobs.job import Job, Progress, Result
@@ -42,10 +44,15 @@ class Kept:
 
 class MemoryOrders:
     def __init__(
-        self, settings: Settings, dispatcher: Dispatcher, call_back: Callable[[str, Order], None]
+        self,
+        settings: Settings,
+        dispatcher: Dispatcher,
+        cache: Cache,
+        call_back: Callable[[str, Order], None],
     ) -> None:
         self._settings = settings
         self._dispatcher = dispatcher
+        self._cache = cache
         self._call_back = call_back
         self._kept: dict[str, Kept] = {}
         self._keys: dict[str, str] = {}
@@ -124,7 +131,8 @@ class MemoryOrders:
             async with asyncio.timeout(job.deadline - time.monotonic()), self._places:
                 order.state, order.started, order.position = "running", time.time(), None
                 kept.announce()
-                outcome = await self._submit(kept, job)
+                key = job.cache_key
+                outcome = await through(self._cache, key, lambda: self._submit(kept, job))
         except (TimeoutError, DeadlineExceeded):
             allowed = f"{self._settings.job_timeout:g} s"
             outcome = DeadlineExceeded(f"The job took longer than RETOUCH_JOB_TIMEOUT allows ({allowed}).")

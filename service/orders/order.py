@@ -36,9 +36,13 @@ class Request:
     """An order as it comes in."""
 
     job: Job
-    fingerprint: str  # of all that the answer depends on
     key: str = ""  # the caller's Idempotency-Key, made unique to the caller
     callback: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all that the answer depends on."""
+        return self.job.cache_key
 
 
 class Orders(Protocol):

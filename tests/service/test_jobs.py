@@ -173,12 +173,24 @@ def test_sending_again_with_the_same_key_is_safe(client, backend):
     assert first.status_code == again.status_code == 202
     assert first.headers["location"] == again.headers["location"]
     assert send(client, b"other", headers=key).status_code == 422
-    assert send(client).headers["location"] != first.headers["location"]
+    assert send(client, b"a third").headers["location"] != first.headers["location"]
     finished(client, first.headers["location"])
     assert len(backend.jobs) == 2
     client.delete(first.headers["location"])
     assert send(client, headers=key).headers["location"] != first.headers["location"]
     assert send(client, headers={"Idempotency-Key": "k" * 256}).status_code == 400
+
+
+def test_a_job_is_answered_from_the_cache_and_fills_it(client, backend):
+    finished(client, send(client).headers["location"])
+    known = send(client).headers["location"]
+    assert finished(client, known)["state"] == "done"
+    assert client.get(known + "/result").content == PICTURE
+    files = {"image": ("a.png", PICTURE, "image/png")}
+    assert client.post("/inpaint", files=files).headers["x-cache"] == "hit"
+    assert client.post("/inpaint", files={"image": ("b.png", b"other", "image/png")}).status_code == 200
+    assert finished(client, send(client, b"other").headers["location"])["state"] == "done"
+    assert len(backend.jobs) == 2
 
 
 def test_results_end_with_their_time(backend):
@@ -375,6 +387,7 @@ def test_a_folder_is_sent_to_a_server(listening, backend, tmp_path, capsys, monk
     assert {job.parameters.grow for job in backend.jobs} == {2}
     backend.failure = Unprocessable("The hole covers the whole picture.")
     (tmp_path / "out/0.png").unlink()
+    (tmp_path / "photos/0.png").write_bytes(b"another photo")  # the first is known by now
     assert main(command) == 1
     said = capsys.readouterr()
     assert "0 done, 4 were there already, 2 failed" in said.out

@@ -16,6 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from service import errors
+from service.cache.store import MemoryCache
 from service.dispatch.redis import keys
 from service.dispatch.redis.consumer import MAX_DELIVERIES, Consumer
 from service.dispatch.redis.fleet import Announcement
@@ -55,6 +56,7 @@ class Ends:
             places,
             LEASE,
             lambda _: Announcement([MODEL], {"inpaint": "echo"}, pace),
+            MemoryCache(0, 0),
             lambda: pytest.fail("the worker died"),
         )
         self.consumers.append(consumer)
@@ -439,9 +441,9 @@ optional = st.none() | st.binary(max_size=20)
 @given(image=st.binary(max_size=50), mask=optional, sketch=optional, grow=st.integers(-256, 256))
 def test_jobs_survive_the_wire(image, mask, sketch, grow):
     parameters = InpaintParameters(grow=grow, model="echo")
-    sent = Job("inpaint", "echo", image, parameters, time.monotonic() + 9, mask, sketch, "id")
+    sent = Job("inpaint", "echo", image, parameters, time.monotonic() + 9, mask, sketch, "id", "key")
     got = job_from({name.encode(): value for name, value in upload_fields(sent).items()}, 9)
-    same = ("task", "model", "image", "mask", "sketch", "parameters", "request_id")
+    same = ("task", "model", "image", "mask", "sketch", "parameters", "request_id", "cache_key")
     assert [getattr(got, name) for name in same] == [getattr(sent, name) for name in same]
     assert got.deadline == pytest.approx(sent.deadline, abs=1)
 

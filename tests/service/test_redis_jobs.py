@@ -15,6 +15,8 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from service.app import create_app
+from service.cache import make_cache
+from service.cache.store import RedisCache
 from service.dispatch.redis import keys
 from service.dispatch.redis.consumer import Consumer
 from service.dispatch.redis.fleet import Announcement
@@ -24,7 +26,7 @@ from service.observability.metrics import Metrics
 from service.orders import callbacks as callbacks_module
 from service.settings import Settings
 from tests.service.engines import until
-from tests.service.test_jobs import SECRET, GatedBackend, Receiver, finished, send
+from tests.service.test_jobs import PICTURE, SECRET, GatedBackend, Receiver, finished, send
 
 LEASE = 0.3
 MODEL = {"name": "echo", "task": "inpaint", "digest": "digest"}
@@ -53,6 +55,7 @@ def worker(url: str, backend: GatedBackend, places: int = 1) -> Iterator[None]:
             places,
             LEASE,
             lambda _: Announcement([MODEL], {"inpaint": "echo"}, 0.01),
+            make_cache(Settings(redis_url=url)),
             lambda: None,
         )
         await consumer.start()
@@ -81,8 +84,10 @@ def client(redis_server, backend) -> Iterator[TestClient]:
 
 
 def left(url: str) -> set[str]:
+    """What jobs have left; answers that are cached are meant to stay."""
+    others = (keys.FLEET, "retouch:jobs:", RedisCache.PREFIX)
     with redis.Redis.from_url(url, decode_responses=True) as client:
-        return {key for key in client.keys("*") if key != keys.FLEET and ":jobs:" not in key}
+        return {key for key in client.keys("*") if not key.startswith(others)}
 
 
 def test_a_job_from_its_acceptance_to_its_end(client, backend, redis_server):
@@ -169,6 +174,27 @@ def test_sending_again_with_the_same_key_is_safe(client, backend):
     assert len(backend.jobs) == 1
     client.delete(first.headers["location"])
     assert send(client, headers=key).headers["location"] != first.headers["location"]
+
+
+def test_a_job_is_answered_from_the_cache_and_fills_it(client, backend):
+    finished(client, send(client).headers["location"])
+    known = send(client).headers["location"]
+    assert finished(client, known)["state"] == "done"
+    assert client.get(known + "/result").content == PICTURE
+    files = {"image": ("a.png", PICTURE, "image/png")}
+    assert client.post("/inpaint", files=files).headers["x-cache"] == "hit"
+    assert len(backend.jobs) == 1
+
+
+def test_models_are_loaded_by_starting_workers(redis_server, backend):
+    with worker(redis_server.url, backend), api(redis_server.url, admin_key=SecretStr("a")) as client:
+        admin = {"X-API-Key": "a"}
+        for change in ("load", "unload"):
+            refused = client.post(f"/models/echo/{change}", headers=admin)
+            assert refused.status_code == 501
+            assert refused.headers["content-type"] == "application/problem+json"
+            assert "retouch worker --models echo" in refused.json()["detail"]
+            assert client.post(f"/models/other/{change}", headers=admin).status_code == 404
 
 
 def test_a_jobs_deadline(redis_server, backend):

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
+from service.cache.store import Cache
+from service.cache.through import through
 from service.dispatch.protocol import Dispatcher
 from service.dispatch.redis.client import FAILURES, Backoff, persist
 from service.dispatch.redis.fleet import Announcement
@@ -39,6 +41,7 @@ class Consumer:
         places: int,
         lease: float,
         announcement: Callable[[float | None], Announcement],
+        cache: Cache,
         on_death: Callable[[], None],
     ) -> None:
         self._mailbox = mailbox
@@ -47,6 +50,7 @@ class Consumer:
         self._places = places
         self._lease = lease
         self._announcement = announcement
+        self._cache = cache
         self._on_death = on_death
         self._held: dict[Entry, Job | None] = {}
         self._working: set[asyncio.Task[None]] = set()
@@ -95,6 +99,7 @@ class Consumer:
         await asyncio.gather(*(self._release(entry) for entry in left))
         await attempt(self._mailbox.leave)
         await self._mailbox.close()
+        await self._cache.close()
 
     async def _read(self) -> None:
         backoff = Backoff()
@@ -189,7 +194,10 @@ class Consumer:
             async with reporting(self._mailbox, entry) as progress:
                 job = self._held[entry] = job_from(fields, seconds, progress)
                 request_id.set(job.request_id)
-                result = await self._backend.submit(job)
+                if job.cache_key:
+                    result = await through(self._cache, job.cache_key, lambda: self._backend.submit(job))
+                else:
+                    result = await self._backend.submit(job)
             # Whoever looked after the deadline has been told that it failed.
             return LATE if job.expired() else result
         except Problem as problem:

@@ -16,7 +16,7 @@ from service.dispatch.redis.client import FAILURES, connect, persist
 from service.dispatch.redis.fleet import Fleet
 from service.dispatch.redis.keys import Priority
 from service.dispatch.redis.wire import Outcome, unpack_outcome, upload_fields
-from service.errors import DeadlineExceeded, NotFound, Overloaded, Problem, Unavailable
+from service.errors import DeadlineExceeded, NotFound, NotSupported, Overloaded, Problem, Unavailable
 from service.jobs.job import Job, Result, Task
 from service.observability.metrics import Metrics
 from service.settings import Settings
@@ -66,8 +66,11 @@ class RedisDispatcher:
         return self.fleet.resolve(task, name)
 
     async def load(self, name: str) -> None:
-        raise NotFound(
-            "Workers load the models that `retouch worker --models` names; there is no engine here."
+        if name not in (row["name"] for row in self.fleet.models()):
+            raise NotFound(f"No worker hosts a model {name!r}.")
+        raise NotSupported(
+            "Here workers hold the models, each those that it was started with: to load one, start workers "
+            f"with `retouch worker --models {name}`; to unload it, end them."
         )
 
     async def unload(self, name: str) -> None:

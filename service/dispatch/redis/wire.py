@@ -23,6 +23,7 @@ def upload_fields(job: Job) -> dict[str, bytes]:
         "task": job.task,
         "model": job.model,
         "request_id": job.request_id,
+        "cache_key": job.cache_key,
         "parameters": job.parameters.model_dump(),
     }
     files = {name: getattr(job, name) for name in UPLOADS}
@@ -42,6 +43,7 @@ def job_from(fields: Mapping[bytes, bytes], seconds: float, progress: Progress |
         parameters=kind.model_validate(head["parameters"]),
         deadline=time.monotonic() + seconds,
         request_id=head["request_id"],
+        cache_key=head["cache_key"],
         progress=progress or Progress(),
     )
 
