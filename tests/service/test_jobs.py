@@ -331,10 +331,12 @@ def served(app: FastAPI) -> Iterator[tuple[str, Server]]:
     server = Server(config, app.state.stopping)
     thread = threading.Thread(target=server.run)
     thread.start()
-    until(lambda: server.started)
-    yield f"http://127.0.0.1:{config.port}", server
-    server.should_exit = True
-    thread.join()
+    try:
+        until(lambda: server.started)
+        yield f"http://127.0.0.1:{config.port}", server
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def test_events_end_with_the_server(backend):

@@ -61,12 +61,15 @@ def worker(url: str, backend: GatedBackend, places: int = 1) -> Iterator[None]:
         await consumer.start()
         return consumer
 
-    consumer = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
     try:
-        yield
+        consumer = asyncio.run_coroutine_threadsafe(start(), loop).result(30)
+        try:
+            yield
+        finally:
+            backend.gate.set()
+            asyncio.run_coroutine_threadsafe(consumer.stop(5), loop).result(30)
     finally:
-        backend.gate.set()
-        asyncio.run_coroutine_threadsafe(consumer.stop(5), loop).result(10)
+        # Whatever failed: a thread that is left running keeps the whole test run from ending.
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from service.dispatch.redis import client as client_module
+from service.dispatch.redis import keys
 from service.dispatch.redis.client import connect, connect_blocking, persist
 from service.errors import DeadlineExceeded
 from service.tasks import end
@@ -70,6 +71,21 @@ def test_a_request_ends_at_its_deadline_though_its_cancellation_is_lost(redis_se
                 bell.set()
             with pytest.raises(DeadlineExceeded):
                 await asyncio.wait_for(waiting, 5)
+
+    asyncio.run(run())
+
+
+def test_a_surprise_ends_neither_the_answers_nor_the_view_of_the_fleet(redis_server, caplog):
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            await both.worker(EchoBackend())
+            await both.client.publish(both.api._channel, b"\xff")  # no text: nobody thought of that
+            await both.client.hset(keys.FLEET, "other", "a version from far ahead")
+            for surprised in ("answers cannot be heard", "workers cannot be seen"):
+                await until(lambda text=surprised: text in caplog.text)
+            await both.client.hdel(keys.FLEET, "other")
+            assert (await both.api.submit(job())).content == b"picture"
+            assert not any(listener.done() for listener in both.api._listeners)
 
     asyncio.run(run())
 

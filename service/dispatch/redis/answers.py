@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import redis.asyncio as aioredis
 
-from service.dispatch.redis.client import FAILURES, Backoff, connect_blocking
-
-log = logging.getLogger("retouch.dispatch")
+from service.dispatch.redis.client import Backoff, connect_blocking, forever
 
 QUIET = 5.0  # seconds without a message after which the connection has to show that it lives
 
@@ -36,16 +33,13 @@ class Bell:
             del self._bells[name]
 
     async def run(self) -> None:
-        backoff = Backoff()
-        while True:
-            try:
-                async with self._client.pubsub() as subscription:
-                    await subscription.subscribe(self._channel)
-                    backoff.reset()
-                    await self._listen(subscription)
-            except FAILURES as error:
-                log.warning("answers cannot be heard: %s; connecting again", type(error).__name__)
-                await backoff.pause()
+        await forever(self._hear, "answers cannot be heard")
+
+    async def _hear(self, backoff: Backoff) -> None:
+        async with self._client.pubsub() as subscription:
+            await subscription.subscribe(self._channel)
+            backoff.reset()
+            await self._listen(subscription)
 
     async def _listen(self, subscription: aioredis.client.PubSub) -> None:
         quiet = False

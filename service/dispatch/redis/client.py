@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import random
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 T = TypeVar("T")
+log = logging.getLogger("retouch.dispatch")
 
 # What a Redis that is down, starting or full answers with.
 FAILURES = (RedisError, OSError)
@@ -59,6 +61,21 @@ class Backoff:
     async def pause(self) -> None:
         await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
         self._pause = min(LONGEST_PAUSE, 2 * self._pause)
+
+
+async def forever(work: Callable[[Backoff], Awaitable[None]], failing: str) -> None:
+    """The work, begun anew whenever it fails, whatever of.
+
+    Also of what nobody thought of: on a loop that has silently ended, all would wait up to their deadlines.
+    """
+    backoff = Backoff()
+    while True:
+        try:
+            await work(backoff)
+        except Exception as error:
+            surprise = None if isinstance(error, FAILURES) else error
+            log.warning("%s: %s; trying again", failing, type(error).__name__, exc_info=surprise)
+            await backoff.pause()
 
 
 async def persist(call: Callable[[], Awaitable[T]], until: float = math.inf) -> T:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from contextlib import suppress
 from typing import Any, Protocol
 
 from redis.exceptions import ResponseError
 
 from service.dispatch.redis import scripts
-from service.dispatch.redis.client import FAILURES, Backoff, connect, connect_blocking
+from service.dispatch.redis.client import FAILURES, Backoff, connect, connect_blocking, forever
 from service.dispatch.redis.keys import CALLBACKS, COURIERS
 from service.errors import NotFound
 from service.orders.callbacks import Callbacks
@@ -62,22 +63,14 @@ class Courier:
         task.add_done_callback(self._tasks.discard)
 
     async def _run(self) -> None:
-        backoff = Backoff()
+        await forever(self._serve, "callbacks cannot be read")
+
+    async def _serve(self, backoff: Backoff) -> None:
+        with suppress(ResponseError):  # it is there
+            await self._client.xgroup_create(CALLBACKS, COURIERS, "0", mkstream=True)
         while True:
-            try:
-                await self._client.xgroup_create(CALLBACKS, COURIERS, "0", mkstream=True)
-            except ResponseError:
-                pass  # it is there
-            except FAILURES:
-                await backoff.pause()
-                continue
-            try:
-                while True:
-                    await self._next()
-                    backoff.reset()
-            except FAILURES as error:
-                log.warning("callbacks cannot be read: %s", error)
-                await backoff.pause()
+            await self._next()
+            backoff.reset()
 
     async def _next(self) -> None:
         _, lost, *_ = await self._client.xautoclaim(CALLBACKS, COURIERS, self._name, LOST, count=AT_ONCE)

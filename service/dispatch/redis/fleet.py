@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,12 +11,10 @@ from typing import Any
 import redis.asyncio as aioredis
 
 from service.dispatch.redis import keys
-from service.dispatch.redis.client import FAILURES, Backoff
+from service.dispatch.redis.client import Backoff, forever
 from service.dispatch.redis.keys import PRIORITIES, Priority
 from service.errors import NotFound, Overloaded, Unavailable
 from service.jobs.job import Task
-
-log = logging.getLogger("retouch.dispatch")
 
 SILENCE = 15  # seconds without an announcement after which a worker counts as gone
 REFRESH = 1.0  # seconds between two looks at the fleet
@@ -38,7 +35,8 @@ class Announcement:
     def unpack(cls, line: bytes) -> tuple[int, Announcement]:
         """When it was made, and what it says."""
         seen, _, text = line.partition(b" ")
-        return int(seen), cls(**json.loads(text))
+        said = json.loads(text)  # perhaps by another version, which may say more
+        return int(seen), cls(said["models"], said["defaults"], said["seconds"])
 
 
 class Fleet:
@@ -60,16 +58,13 @@ class Fleet:
         return len(self._workers)
 
     async def watch(self) -> None:
-        backoff = Backoff()
+        await forever(self._look, "the workers cannot be seen")
+
+    async def _look(self, backoff: Backoff) -> None:
         while True:
-            try:
-                await self.refresh()
-            except FAILURES as error:
-                log.warning("cannot see the workers: %s", type(error).__name__)
-                await backoff.pause()
-            else:
-                backoff.reset()
-                await asyncio.sleep(REFRESH)
+            await self.refresh()
+            backoff.reset()
+            await asyncio.sleep(REFRESH)
 
     async def refresh(self) -> None:
         async with self._client.pipeline(transaction=True) as pipe:
