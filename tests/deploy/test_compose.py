@@ -65,7 +65,8 @@ def test_jobs_are_kept_and_the_cache_makes_room():
     assert "jobs:/data" in SERVICES["redis"]["volumes"]
     api = settings_of(SERVICES["api"])
     assert (api.redis_url, api.cache_url) == ("redis://redis:6379/0", "redis://cache:6379/0")
-    assert settings_of(SERVICES["worker"]).redis_url == api.redis_url
+    worker = settings_of(SERVICES["worker"])
+    assert (worker.redis_url, worker.cache_url) == (api.redis_url, api.cache_url)
 
 
 def test_what_is_mounted_exists():

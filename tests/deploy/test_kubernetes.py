@@ -115,6 +115,7 @@ def test_an_api_drains_as_long_as_a_request_may_take(overlay):
     assert api.dispatch == "redis"
     assert api.drain >= api.timeout
     assert api.cache_url != api.redis_url
+    assert settings(overlay, "worker").cache_url == api.cache_url  # else cached answers fill the jobs' Redis
 
 
 @pytest.mark.parametrize(("overlay", "name"), OURS)
@@ -235,7 +236,7 @@ def test_pods_reach_redis_and_nothing_else(overlay):
     assert default["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     ports = {"api": 8000, "worker": 8001, "redis": 6379, "cache": 6379}
     reached = {(a, b) for a in ports for b in ports if a != b and reaches(overlay, a, b, ports[b])}
-    assert reached == {("api", "redis"), ("api", "cache"), ("worker", "redis")}
+    assert reached == {("api", "redis"), ("api", "cache"), ("worker", "redis"), ("worker", "cache")}
 
 
 def test_callbacks_may_leave_but_not_for_private_networks():
