@@ -2,8 +2,8 @@
 
 The idea is patch-swap's (infer, match, translate), with colours in place of features. `structure` infers, at
 the size that it was trained for; its drawing is brought to the picture's size and made to meet what surrounds
-the hole; PatchMatch finds patches that look like it and copies them; then what is smooth in the answer is
-moved to the drawing's colours. It takes structure's weights as they are.
+the hole; PatchMatch finds patches that look like it and copies them; what is smooth in them is moved to the
+drawing's colours; detail is made as strong as around the hole. It takes structure's weights as they are.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from models.registry import SizeRule, architecture
 
 # Detail finer than so many pixels of the drawing comes from patches: of one that had to be enlarged, more.
 FINE, COARSE = 3.0, 8.0
+DETAIL = 2.0  # pixels: what is finer may have to be made stronger, for patches like a soft drawing are soft
+STRONGEST = 2.0  # times
+RIM = 24  # pixels round a hole that say how strong detail is
 LARGEST_DRAWING = 512  # pixels a side
 
 
@@ -39,7 +42,11 @@ class GuidedPatchMatch(Structure):
         factor = max(1.0, max(image.shape[-2:]) / LARGEST_DRAWING)
         drawing = self.drawn(image, mask, sketch, factor).float().clamp(0, 1)
         guide = meeting(drawing, image.float(), mask)
-        return textured(guide, image.float(), mask, factor).to(image.dtype)
+        fill = textured(guide, image.float(), mask, factor)
+        if factor == 1:
+            # Two guesses at the same detail: their mean is nearer to the truth than either.
+            fill = (fill + guide) / 2
+        return detailed(fill, image.float(), mask).to(image.dtype)
 
     def drawn(self, image: Tensor, mask: Tensor, sketch: Tensor | None, factor: float) -> Tensor:
         """What `structure` makes of the picture, `factor` times smaller."""
@@ -77,6 +84,22 @@ def textured(guide: Tensor, image: Tensor, mask: Tensor, factor: float = 1.0) ->
     return copied + blur(mask * (guide - copied), sigma) * mask
 
 
+def detailed(fill: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+    """The fill with its detail as strong as that of what surrounds the holes, and no weaker than it was."""
+    composite = torch.where(mask > 0.5, fill, image)
+    detail = composite - blur(composite, DETAIL)
+    near = F.max_pool2d(mask, 2 * RIM + 1, 1, RIM) - mask
+    inside, around = (energy(detail, where) for where in (mask, near))
+    strength = (around / inside.clamp(min=1e-8)).sqrt().clamp(1, STRONGEST)
+    return torch.where(mask > 0.5, composite + (strength - 1) * detail, fill)
+
+
+def energy(detail: Tensor, where: Tensor) -> Tensor:
+    """(B, 1, 1, 1): mean square over the places that count."""
+    total = (detail.square() * where).sum((1, 2, 3), keepdim=True)
+    return total / (3 * where.sum((1, 2, 3), keepdim=True)).clamp(min=1)
+
+
 def blur(x: Tensor, sigma: float) -> Tensor:
     reach = round(3 * sigma)
     away = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
@@ -85,5 +108,5 @@ def blur(x: Tensor, sigma: float) -> Tensor:
     channels = int(x.shape[1])  # a number, not a value traced: ONNX wants kernels of known size
     down = line.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
     across = line.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
-    x = F.conv2d(x, down, padding=(reach, 0), groups=channels)
-    return F.conv2d(x, across, padding=(0, reach), groups=channels)
+    x = F.pad(x, (reach,) * 4, mode="replicate")
+    return F.conv2d(F.conv2d(x, down, groups=channels), across, groups=channels)

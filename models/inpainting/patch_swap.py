@@ -135,12 +135,8 @@ class PatchSwap(nn.Module):
         hole = F.max_pool2d(mask, STRIDE)
         features = self.encoder(picture)
         with torch.no_grad():
-            looks = self.encoder(softened(picture, self.sigma)) if self.sigma else None
+            looks = self.encoder(blur(picture, self.sigma)) if self.sigma else None
         return self.decoder(self.mending(patch_swap(features, hole, looks), hole))
-
-
-def softened(picture: Tensor, sigma: float) -> Tensor:
-    return blur(picture, sigma) / blur(torch.ones_like(picture), sigma)
 
 
 def halved(known: Tensor, mask: Tensor, sketch: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import models
-from models.inpainting.guided_patchmatch import blur, meeting, textured
+from models.inpainting.guided_patchmatch import DETAIL, STRONGEST, blur, detailed, meeting, textured
 
 NAMES = ["structure", "guided-patchmatch"]
 
@@ -92,3 +92,15 @@ def test_large_pictures_are_drawn_small_and_textured_at_full_size():
     inside = mask.bool().expand_as(checks)
     filled = textured(blur(checks, 8.0), checks, mask, 800 / 512)
     assert filled[inside].std() > 0.7 * checks[inside].std()
+
+
+def test_detail_is_as_strong_as_around_the_hole(striped, mask):
+    inside = mask.bool().expand_as(striped)
+    smooth = blur(striped, DETAIL)
+    weak = torch.where(inside, smooth + 0.6 * (striped - smooth), striped)
+    stronger = detailed(weak, striped, mask)
+    assert (stronger - striped)[inside].abs().mean() < 0.5 * (weak - striped)[inside].abs().mean()
+    assert (detailed(striped, striped, mask) - striped).abs().max() < 0.05  # nothing is missing
+    weakest = torch.where(inside, smooth + 0.01 * (striped - smooth), striped)
+    limit = (STRONGEST - 1) * (weakest - blur(weakest, DETAIL)).abs()
+    assert ((detailed(weakest, striped, mask) - weakest).abs() <= limit + 1e-6)[inside].all()
