@@ -48,6 +48,11 @@ JOB: dict[str, Any] = {
     "description": "The job: state, position, windows done of total, timings",
     "content": {"application/json": {"schema": {"type": "object"}}},
 }
+EVENTS: dict[str, Any] = {
+    "description": "Server-sent events, each the job: queued, running, done or failed, and then the end; "
+    "deleted; or stopping, when this server ends and another is to be asked",
+    "content": {"text/event-stream": {}},
+}
 ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: JOB,
     **{status: {"description": text} for status, text in PROBLEMS.items()},
@@ -152,7 +157,7 @@ async def result(name: str, request: Request) -> Response:
 @router.get(
     "/{name}/events",
     summary="A job's states, as they come",
-    responses={200: {"description": "Server-sent events", "content": {"text/event-stream": {}}}},
+    responses={200: EVENTS},
     response_class=Response,
 )
 async def events(name: str, request: Request) -> Response:
