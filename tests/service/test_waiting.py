@@ -10,11 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from redis.exceptions import ResponseError
 
 from service.dispatch.redis import client as client_module
 from service.dispatch.redis import keys
 from service.dispatch.redis.client import connect, connect_blocking, persist
+from service.dispatch.redis.mailbox import Entry
+from service.dispatch.redis.wire import Outcome
 from service.errors import DeadlineExceeded
+from service.jobs.job import Result
 from service.tasks import end
 from tests.service.backends import EchoBackend
 from tests.service.test_redis_dispatch import ends, job, until
@@ -108,6 +112,25 @@ def test_a_burst_finds_a_connection_for_each_of_its_commands(redis_server):
         client = connect(redis_server.url)
         assert all(await asyncio.gather(*(client.ping() for _ in range(200))))
         await client.aclose()
+
+    asyncio.run(run())
+
+
+def test_an_answer_that_redis_never_takes_holds_its_place_no_longer_than_its_deadline(redis_server):
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            consumer = await both.worker(EchoBackend(), places=1)
+            settle = consumer._mailbox.settle
+
+            async def refusing(entry: Entry, outcome: Outcome, death: str = "") -> str:
+                if isinstance(outcome, Result) and outcome.content == b"too large":
+                    raise ResponseError("string exceeds maximum allowed size")
+                return await settle(entry, outcome, death)
+
+            consumer._mailbox.settle = refusing  # type: ignore[method-assign]
+            with pytest.raises(DeadlineExceeded):
+                await both.api.submit(job(b"too large", seconds=0.5))
+            assert (await both.api.submit(job(b"small", seconds=10))).content == b"small"
 
     asyncio.run(run())
 

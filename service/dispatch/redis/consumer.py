@@ -175,10 +175,14 @@ class Consumer:
             if outcome is None:
                 await self._release(entry)
             else:
-                # Computed is computed: the result is kept for as long as it takes Redis to come back.
-                event = await persist(lambda: self._mailbox.settle(entry, outcome))
+                # Computed is computed: it is kept until Redis is back, or nobody waits for it any more. What
+                # Redis will never take must not hold a place for ever.
+                job = self._held[entry]
+                left = max(self._lease, job.deadline - time.monotonic()) if job else self._lease
+                until = asyncio.get_running_loop().time() + left
+                event = await persist(lambda: self._mailbox.settle(entry, outcome), until)
                 self._metrics.entries.labels(event).inc()
-                if self._held[entry]:
+                if job:
                     self._pace.finished()
         finally:
             # Whatever happened: a lease that is renewed for a job on which nobody works would never end.
