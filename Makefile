@@ -18,13 +18,15 @@ $(VENV)/.ready: pyproject.toml
 serve: $(VENV)/.ready
 	$(BIN)/retouch serve
 
-# The cache and dispatch tests run against a real Redis; fetch it where we may, say so where we may not.
+# Tests run against a real Redis and in a real browser; fetch them where we may, say so where we may not.
 system-packages:
-	@command -v redis-server >/dev/null 2>&1 || { \
+	@for program in redis-server chromium; do \
+	  command -v $$program >/dev/null 2>&1 && continue; \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server >/dev/null; \
-	  fi; }
-	@command -v redis-server >/dev/null 2>&1 || echo "MISSING: redis-server; the tests that need it will fail. Install it and run make test again."
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$program >/dev/null; \
+	  fi; \
+	  command -v $$program >/dev/null 2>&1 || echo "MISSING: $$program; the tests that need it will fail. Install it and run make test again."; \
+	done
 
 test: $(VENV)/.ready system-packages
 	$(BIN)/python -m pytest

@@ -13,8 +13,9 @@ const drawStroke = (context, stroke, style, width) => {
   context.beginPath();
   const [first, ...rest] = stroke.points;
   context.moveTo(...first);
-  // A click without a drag is a dot.
-  (rest.length ? rest : [first]).forEach((point) => context.lineTo(...point));
+  // A line without length would not be drawn, and a click is to be a dot.
+  context.lineTo(first[0] + 0.01, first[1]);
+  rest.forEach((point) => context.lineTo(...point));
   context.stroke();
 };
 
@@ -39,7 +40,7 @@ const has = (tool) => state.strokes.some((stroke) => stroke.tool === tool);
 const render = () => {
   paint.width = picture.width;
   paint.height = picture.height;
-  if (!picture.width) return;
+  if (element("easel").hidden) return;
   const context = paint.getContext("2d");
   context.globalAlpha = 0.55;
   context.drawImage(layer("hole", "#e5484d"), 0, 0);
@@ -48,17 +49,18 @@ const render = () => {
   const ready = Boolean(state.blob) && !state.busy;
   element("fill").disabled = !ready || !has("hole");
   element("enlarge").disabled = !ready;
-  element("undo").disabled = element("clear").disabled = state.strokes.length === 0;
+  element("clear").disabled = state.strokes.length === 0;
+  element("undo").disabled = state.busy || (state.strokes.length === 0 && !state.previous);
   element("before").disabled = !state.previous;
   const scale = Number(element("scale").value);
-  element("scale-value").value = scale.toFixed(1);
   const size = (side) => Math.max(1, Math.floor(side * scale + 0.5));
-  element("target").textContent = `${size(picture.width)} × ${size(picture.height)} pixels`;
+  element("scale-value").value = `${scale.toFixed(1)}: ${size(picture.width)}×${size(picture.height)}`;
 };
 
 const say = (text, error = false) => {
   element("status").textContent = text;
   element("status").classList.toggle("error", error);
+  element("status").classList.toggle("busy", state.busy);
 };
 
 const show = async (blob) => {
@@ -67,6 +69,8 @@ const show = async (blob) => {
   picture.height = bitmap.height;
   picture.getContext("2d").drawImage(bitmap, 0, 0);
   bitmap.close();
+  element("easel").hidden = false;
+  element("invitation").hidden = true;
 };
 
 const open = async (blob) => {
@@ -95,7 +99,7 @@ const send = async (path, form) => {
     }
     const answer = await response.blob();
     await show(answer);
-    Object.assign(state, { previous: state.blob, blob: answer, strokes: [] });
+    Object.assign(state, { previous: state.blob, blob: answer, strokes: [], busy: false });
     const link = element("download");
     URL.revokeObjectURL(link.href);
     link.href = URL.createObjectURL(answer);
@@ -103,11 +107,23 @@ const send = async (path, form) => {
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
     say(`${response.headers.get("X-Model")}, ${seconds} s, ${picture.width} × ${picture.height} pixels.`);
   } catch (error) {
-    say(error.message, true);
-  } finally {
     state.busy = false;
+    say(error instanceof TypeError ? "The server cannot be reached." : error.message, true);
+  } finally {
     render();
   }
+};
+
+// Takes back a stroke, or else the last answer.
+const undo = async () => {
+  if (state.strokes.length) state.strokes.pop();
+  else if (state.previous && !state.busy) {
+    await show(state.previous);
+    Object.assign(state, { blob: state.previous, previous: null });
+    element("download").hidden = true;
+    say("As it was before.");
+  }
+  render();
 };
 
 const upload = () => {
@@ -149,6 +165,14 @@ paint.addEventListener("pointerdown", (event) => {
   state.strokes.push(state.stroke);
   render();
 });
+const followed = (event) => {
+  const cursor = element("cursor");
+  const sketching = document.querySelector("input[name=tool]:checked").value === "sketch";
+  cursor.hidden = event.type === "pointerleave" || event.pointerType === "touch" || sketching;
+  cursor.style.width = cursor.style.height = `${element("size").value}px`;
+  [cursor.style.left, cursor.style.top] = [`${event.offsetX}px`, `${event.offsetY}px`];
+};
+for (const name of ["pointermove", "pointerenter", "pointerleave"]) paint.addEventListener(name, followed);
 paint.addEventListener("pointermove", (event) => {
   if (!state.stroke) return;
   state.stroke.points.push(...(event.getCoalescedEvents?.() ?? [event]).map(position));
@@ -162,16 +186,23 @@ document.addEventListener("drop", (event) => {
   event.preventDefault();
   if (event.dataTransfer.files[0]) open(event.dataTransfer.files[0]);
 });
-element("undo").addEventListener("click", () => (state.strokes.pop(), render()));
+document.addEventListener("paste", (event) => {
+  const file = [...event.clipboardData.files].find((candidate) => candidate.type.startsWith("image/"));
+  if (file) open(file);
+});
+document.addEventListener("keydown", (event) => {
+  if ((event.ctrlKey || event.metaKey) && event.key === "z") undo();
+});
+element("undo").addEventListener("click", undo);
 element("clear").addEventListener("click", () => ((state.strokes = []), render()));
 element("fill").addEventListener("click", fill);
 element("enlarge").addEventListener("click", enlarge);
 element("scale").addEventListener("input", render);
 const compare = element("before");
-compare.addEventListener("pointerdown", () => state.previous && show(state.previous));
-for (const name of ["pointerup", "pointerleave"]) {
-  compare.addEventListener(name, () => state.blob && state.previous && show(state.blob));
-}
+const look = (blob) => state.previous && !state.busy && show(blob);
+compare.addEventListener("pointerdown", () => look(state.previous));
+compare.addEventListener("keydown", (event) => event.key === " " && look(state.previous));
+for (const name of ["pointerup", "pointerleave", "keyup"]) compare.addEventListener(name, () => look(state.blob));
 
 const { models } = await (await fetch("models")).json();
 for (const task of ["inpaint", "upscale"]) {
