@@ -86,6 +86,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--warm", action="store_true", help="and load each, so that a broken file is found now"
     )
 
+    bench = commands.add_parser("bench", help="measure what this machine does with the installed models")
+    bench.add_argument("--model", action="append", default=[], help="may be repeated; default: the defaults")
+    bench.add_argument(
+        "--side", type=int, action="append", help="pixels; may be repeated; default: 256 and 512"
+    )
+    bench.add_argument("--seconds", type=float, default=6.0, help="for each line")
     train = commands.add_parser("train", help="train a network as a config says")
     train.add_argument("config", type=Path)
     train.add_argument("--data", type=Path, required=True, help="folder of photographs")
@@ -260,6 +266,19 @@ def show_progress(number: int, total: int, started: float) -> None:
     print(f"\r[{'#' * filled:30}] {number}/{total}, {left:.0f} s left ", end=end, file=sys.stderr, flush=True)
 
 
+def bench(arguments: argparse.Namespace, settings: Settings) -> int:
+    from service import benchmark
+
+    runner = make_runner(settings)
+    try:
+        sides = arguments.side or [256, 512]
+        for line in benchmark.table(runner, arguments.model, sides, arguments.seconds):
+            print(line, flush=True)
+    finally:
+        runner.close()
+    return 0
+
+
 def models(warm: bool) -> int:
     from models import default_model, installed, load
     from models.manifest import WeightsError
@@ -320,6 +339,8 @@ def dispatch(arguments: argparse.Namespace) -> int:
         return models(arguments.warm)
     if arguments.command == "batch":
         return batch(arguments, settings)
+    if arguments.command == "bench":
+        return bench(arguments, settings)
     return one(
         arguments, settings, InpaintParameters if arguments.command == "inpaint" else UpscaleParameters
     )

@@ -51,6 +51,16 @@ def test_a_batch_resumes_and_sums_up_its_failures(folder, capsys):
     assert "0 done, 3 were there already, 0 failed" in capsys.readouterr().out
 
 
+def test_bench_measures_what_is_asked_for(capsys):
+    assert main(["bench", "--model", "patchmatch", "--side", "48", "--seconds", "0"]) == 0
+    *_, line = capsys.readouterr().out.splitlines()
+    model, picture, latency, rate = (cell.strip() for cell in line.strip("|").split("|"))
+    assert (model, picture) == ("patchmatch", "48x48")
+    assert float(latency) > 0
+    assert float(rate) > 0
+    assert main(["bench", "--model", "none"]) == 1
+
+
 def test_mistakes_are_told_in_one_line(folder, capsys):
     photo_path = str(folder / "photos/0.png")
     for wrong in (

@@ -1,0 +1,80 @@
+"""`retouch bench`: what this machine does with the models that are installed here."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from service.imaging import Picture, encode
+from service.jobs.job import InpaintParameters, Job, Task, UpscaleParameters
+from service.jobs.runner import Runner
+
+AT_ONCE = 8  # callers when throughput is measured: enough to fill batches
+ALONE = 3  # at least so many pictures one after the other, when latency is
+SCALE = 2.0
+
+
+def example(side: int, seed: int) -> tuple[bytes, bytes]:
+    """A picture of waves and grain, and a mask whose hole takes a sixteenth of it, both PNG."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0:side, 0:side]
+    waves = [np.sin(rows / 7), np.cos(columns / 11), np.sin((rows + columns) / 17)]
+    grain = rng.normal(0, 4, (side, side, 3))
+    pixels = (128 + 80 * np.stack(waves, -1) + grain).clip(0, 255).astype(np.uint8)
+    hole = np.zeros((side, side, 3), np.uint8)
+    hole[side // 3 : side // 3 + side // 4, side // 3 : side // 3 + side // 4] = 255
+    return encode(Picture(pixels), "png"), encode(Picture(hole, gray=True), "png")
+
+
+def jobs(task: Task, model: str, side: int) -> Iterator[Job]:
+    pairs = [example(side, seed) for seed in range(4)]
+    number = 0
+    while True:
+        image, mask = pairs[number % len(pairs)]
+        number += 1
+        yield Job(
+            task=task,
+            model=model,
+            image=image,
+            mask=mask if task == "inpaint" else None,
+            parameters=InpaintParameters() if task == "inpaint" else UpscaleParameters(scale=SCALE),
+            deadline=math.inf,
+            request_id=f"bench-{number}",
+        )
+
+
+def measure(runner: Runner, task: Task, model: str, side: int, seconds: float) -> tuple[float, float]:
+    """Median latency of a picture alone, in milliseconds, and pictures a second with many at once."""
+    waiting = jobs(task, model, side)
+    runner.run(next(waiting))  # loads and warms
+    taken: list[float] = []
+    started = time.perf_counter()
+    while len(taken) < ALONE or time.perf_counter() - started < seconds / 2:
+        before = time.perf_counter()
+        runner.run(next(waiting))
+        taken.append(time.perf_counter() - before)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        done, started = 0, time.perf_counter()
+        while done == 0 or time.perf_counter() - started < seconds / 2:
+            done += sum(1 for _ in pool.map(runner.run, [next(waiting) for _ in range(AT_ONCE)]))
+        rate = done / (time.perf_counter() - started)
+    return statistics.median(taken) * 1000, rate
+
+
+def table(runner: Runner, models: Sequence[str], sides: Sequence[int], seconds: float) -> Iterator[str]:
+    """Markdown, a line as soon as it is measured; by default the models that answer when none is named."""
+    chosen = models or [runner.catalogue.default("inpaint"), runner.catalogue.default("upscale")]
+    yield f"{runner.backend.device}; PNG in, PNG out, decoding and encoding included"
+    yield "| model | picture | ms alone | pictures a second |"
+    yield "| --- | --- | --- | --- |"
+    for model in chosen:
+        task = runner.catalogue.entry(model).task
+        for side in sides:
+            latency, rate = measure(runner, task, model, side, seconds)
+            what = f"{side}x{side}" + (f", x{SCALE:g}" if task == "upscale" else "")
+            yield f"| {model} | {what} | {latency:.0f} | {rate:.2f} |"
