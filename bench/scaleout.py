@@ -1,6 +1,7 @@
 """What workers add: pictures a second through the whole service with 1, 2 and 4 of them, and the latency that
 the way over Redis adds to an answer computed in the same process. The network sleeps as long as a GPU would
-compute, so that the figures are about the distribution and not about this machine's cores.
+compute, so that the figures are about the distribution and not about this machine's cores. Where others
+compute too, `chrt --rr 1` before it shows latencies without waiting for them.
 
     python bench/scaleout.py [--seconds 10] [--nap 0.2] [--workers 1 2 4] [--rounds 200]
 """
