@@ -4,7 +4,8 @@
 
 Networks run with channels last, as the service runs them. Weights are random, which costs the same. Each row
 is measured in a process of its own, so that memory is its own too. The last lines compare DeepFill v2 with
-the plain formulation of its public code: channels first, a sample's patches as filters of a convolution.
+the plain formulation of its public code: channels first, pixels repeated before a convolution, a sample's
+patches as filters of a convolution.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ import models
 from models import registry
 from models.export import to_onnx
 from models.layers.contextual_attention import pick
+from models.layers.gated import GatedConv, PaddedConv
 
 LAST = torch.channels_last
 FORMS = ("torch", "bfloat16", "onnxruntime")
@@ -101,6 +104,25 @@ def plain(features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return torch.cat(answers)
 
 
+@contextmanager
+def public_layers(attention: Any) -> Iterator[None]:
+    """DeepFill's layers as the public code has them, for as long as the block lasts."""
+    ours = PaddedConv.doubled, GatedConv.activated
+    attention.forward = plain
+    PaddedConv.doubled = lambda self, x: self(F.interpolate(x, scale_factor=2.0))  # type: ignore[method-assign]
+    GatedConv.activated = gated  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        PaddedConv.doubled, GatedConv.activated = ours  # type: ignore[method-assign]
+        del attention.forward
+
+
+def gated(self: Any, x: torch.Tensor) -> torch.Tensor:
+    values, gates = x.chunk(2, 1)
+    return self.activation(values) * torch.sigmoid(gates)
+
+
 def attention(side: int) -> str:
     net: Any = models.create("deepfill-v2").eval()
     picture, mask = inputs("inpaint", side)
@@ -109,9 +131,8 @@ def attention(side: int) -> str:
     with torch.inference_mode():
         error = (layer(features, mask) - plain(features, mask)).abs().max() / features.std()
         ours, theirs = best(lambda: layer(features, mask)), best(lambda: plain(features, mask))
-        layer.forward = plain
-        whole_theirs = best(lambda: net(picture, mask))
-        del layer.forward
+        with public_layers(layer):
+            whole_theirs = best(lambda: net(picture, mask))
         net, picture = net.to(memory_format=LAST), picture.contiguous(memory_format=LAST)
         whole_ours = best(lambda: net(picture, mask))
     return (

@@ -13,20 +13,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.layers.contextual_attention import ContextualAttention
+from models.layers.gated import PaddedConv
 
 # (entering channels, leaving channels, **options) -> a layer with its activation
-MakeLayer = Callable[..., nn.Module]
+MakeLayer = Callable[..., PaddedConv]
 
 
 class Doubled(nn.Module):
     """Nearest upsampling by 2 before a layer."""
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: PaddedConv) -> None:
         super().__init__()
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layer(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return self.layer.doubled(x)
 
 
 def dilated(layer: MakeLayer, width: int) -> list[nn.Module]:

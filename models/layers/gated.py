@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Padding = Literal["same", "symmetric"]
-Activation = Callable[[Tensor], Tensor]
+Activation = Callable[..., Tensor]
 
 
 def identity(x: Tensor) -> Tensor:
@@ -47,7 +47,21 @@ class PaddedConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.uneven:
             x = F.pad(x, (self.before, self.after, self.before, self.after))
-        return self.activation(self.conv(x))
+        return self.activated(self.conv(x))
+
+    def doubled(self, x: Tensor) -> Tensor:
+        """The same as `forward` of `x` enlarged by 2 to its nearest pixels, in 4/9 of the products.
+
+        Of the three rows under the kernel two are equal, so their weights are added first: what is left is a
+        transposed convolution of 4x4.
+        """
+        if torch.onnx.is_in_onnx_export():  # where transposed convolutions are the slower ones
+            return self(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        kernel = halved(halved(self.conv.weight, 2), 3).transpose(0, 1)
+        return self.activated(F.conv_transpose2d(x, kernel, self.conv.bias, stride=2, padding=1))
+
+    def activated(self, x: Tensor) -> Tensor:
+        return self.activation(x)
 
 
 class GatedConv(PaddedConv):
@@ -65,8 +79,14 @@ class GatedConv(PaddedConv):
     ) -> None:
         super().__init__(entering, 2 * leaving, kernel, stride, dilation, padding, activation)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.uneven:
-            x = F.pad(x, (self.before, self.after, self.before, self.after))
-        values, gates = self.conv(x).chunk(2, dim=1)
-        return self.activation(values) * torch.sigmoid(gates)
+    def activated(self, x: Tensor) -> Tensor:
+        values, gates = x.chunk(2, dim=1)
+        if torch.is_grad_enabled() or torch.onnx.is_in_onnx_export():
+            return self.activation(values) * torch.sigmoid(gates)
+        return self.activation(values, inplace=True) * gates.sigmoid_()
+
+
+def halved(kernel: Tensor, axis: int) -> Tensor:
+    """Three taps over repeated pixels, as the four taps that each of these pixels has on the answer."""
+    first, middle, last = kernel.unbind(axis)
+    return torch.stack([last, middle + last, first + middle, first], axis)

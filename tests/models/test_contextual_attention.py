@@ -11,6 +11,7 @@ from torch import Tensor
 import models
 from models.layers import contextual_attention
 from models.layers.contextual_attention import ContextualAttention, pick
+from models.layers.gated import GatedConv, PaddedConv
 from tests.models.memory import peak_growth
 
 
@@ -84,3 +85,13 @@ def test_the_fill_follows_a_sketch_inside_the_hole_alone():
     assert torch.equal(net(image, mask, sketch), without)
     sketch[..., 30, 20:44] = 1
     assert not torch.equal(net(image, mask, sketch), without)
+
+
+@pytest.mark.parametrize("kind", [PaddedConv, GatedConv])
+def test_a_layer_on_doubled_pixels_is_the_layer_after_doubling(kind):
+    torch.manual_seed(4)
+    layer, x = kind(5, 4), torch.randn(2, 5, 7, 6)
+    plain = layer(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+    torch.testing.assert_close(layer.doubled(x), plain, rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(layer.doubled(x), plain.detach(), rtol=1e-5, atol=1e-5)
