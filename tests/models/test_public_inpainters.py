@@ -168,3 +168,14 @@ def test_every_parameter_learns(name: str) -> None:
     answers = getattr(net, "pyramid", None) or getattr(net, "stages", None) or (lambda *x: [net(*x)])
     sum(answer.square().mean() for answer in answers(*inputs)).backward()
     assert not [key for key, parameter in net.named_parameters() if parameter.grad is None]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.inference_mode()
+def test_it_compiles_as_one_graph(name: str) -> None:
+    """What torch.compile can take whole; the generated code itself is torch's to test."""
+    net = seeded(name, SMALL[name])
+    image, mask = pictures(1, net.minimum + net.multiple, net.minimum + net.multiple)  # type: ignore[operator]
+    torch._dynamo.reset()
+    compiled = torch.compile(net, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(image, mask), net(image, mask), rtol=1e-5, atol=1e-5)
