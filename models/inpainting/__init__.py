@@ -11,4 +11,5 @@ from models.inpainting import partial_conv as partial_conv
 from models.inpainting import patch_swap as patch_swap
 from models.inpainting import patchmatch as patchmatch
 from models.inpainting import pen_net as pen_net
+from models.inpainting import pmr as pmr
 from models.inpainting import structure as structure
