@@ -18,10 +18,11 @@ from models.inpainting.patchmatch import GUIDED_LEVELS, PatchMatch, smooth_fill
 from models.inpainting.structure import Structure
 from models.registry import SizeRule, architecture
 
+GRAIN = 1.5  # pixels: finer than that a drawing shows the network's own 4x4 blocks
 # Detail finer than so many pixels of the drawing comes from patches: of one that had to be enlarged, more.
 FINE, COARSE = 3.0, 8.0
 DETAIL = 2.0  # pixels: what is finer may have to be made stronger, for patches like a soft drawing are soft
-STRONGEST = 2.0  # times
+STRONGEST = 2.3  # times
 RIM = 24  # pixels round a hole that say how strong detail is
 LARGEST_DRAWING = 512  # pixels a side
 
@@ -42,6 +43,7 @@ class GuidedPatchMatch(Structure):
         factor = max(1.0, max(image.shape[-2:]) / LARGEST_DRAWING)
         drawing = self.drawn(image, mask, sketch, factor).float().clamp(0, 1)
         guide = meeting(drawing, image.float(), mask)
+        guide = blur(torch.where(mask > 0.5, guide, image.float()), GRAIN)
         fill = textured(guide, image.float(), mask, factor)
         if factor == 1:
             # Two guesses at the same detail: their mean is nearer to the truth than either.
