@@ -1,6 +1,6 @@
-"""Time and peak memory of every network at its window, in torch, bfloat16 and ONNX Runtime.
+"""Time and peak memory of every network at its window: torch, compiled, bfloat16 and ONNX Runtime.
 
-    python bench/networks.py [--side 256] [--network deepfill-v2] [--threads 1]
+    python bench/networks.py [--side 256] [--network deepfill-v2] [--threads 1] [--form compiled]
 
 Networks run with channels last, as the service runs them. Weights are random, which costs the same. Each row
 is measured in a process of its own, so that memory is its own too. The last lines compare DeepFill v2 with
@@ -33,7 +33,7 @@ from models.layers.contextual_attention import pick
 from models.layers.gated import GatedConv, PaddedConv
 
 LAST = torch.channels_last
-FORMS = ("torch", "bfloat16", "onnxruntime")
+FORMS = ("torch", "compiled", "bfloat16", "onnxruntime")
 
 
 def best(call: Callable[[], Any], repeats: int = 2) -> float:
@@ -60,6 +60,8 @@ def one(name: str, form: str, side: int) -> dict[str, float]:
     architecture = registry.get(name)
     net: Any = models.create(name).eval().to(memory_format=LAST)
     example = tuple(tensor.contiguous(memory_format=LAST) for tensor in inputs(architecture.task, side))
+    if form == "compiled":
+        net = torch.compile(net)
     run: Callable[[], Any] = lambda: net(*example)  # noqa: E731
     if architecture.task == "upscale":
         run = lambda: net(example[0], 2.7)  # noqa: E731
@@ -148,6 +150,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, help="default: each network's window")
     parser.add_argument("--network", action="append", help="may be repeated; default: all")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--form", choices=FORMS, action="append", help="may be repeated; default: all")
     parser.add_argument("--one", nargs=2, metavar=("NETWORK", "FORM"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
@@ -155,13 +158,14 @@ def main() -> None:
         name, form = asked.one
         print(json.dumps(one(name, form, asked.side)))
         return
-    print("| network | side | parameters | " + " | ".join(f"{form} s / MB" for form in FORMS) + " |")
-    print("| --- " * (3 + len(FORMS)) + "|")
+    forms = asked.form or FORMS
+    print("| network | side | parameters | " + " | ".join(f"{form} s / MB" for form in forms) + " |")
+    print("| --- " * (3 + len(forms)) + "|")
     for name in asked.network or sorted(models.architectures()):
         side = asked.side or registry.get(name).window
         with torch.device("meta"):
             count = sum(parameter.numel() for parameter in models.create(name).parameters())
-        cells = [measured(name, form, side, asked.threads) for form in FORMS]
+        cells = [measured(name, form, side, asked.threads) for form in forms]
         print(f"| {name} | {side} | {count / 1e6:.2f} M | {' | '.join(cells)} |", flush=True)
     if not asked.network or "deepfill-v2" in asked.network:
         print(attention(asked.side or 512))
@@ -173,6 +177,10 @@ def measured(name: str, form: str, side: int, threads: int) -> str:
         return "-"  # only the upscalers' features are exported, and algorithms are not
     if form == "bfloat16" and not architecture.trainable:
         return "-"
+    if form == "compiled" and (
+        architecture.task == "upscale" or not architecture.trainable or name == "patch-swap"
+    ):
+        return "-"  # rendering and searches follow their data
     command = [sys.executable, __file__, "--one", name, form, "--side", str(side), "--threads", str(threads)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
