@@ -45,23 +45,14 @@ class Doubling(nn.Module):
         return F.interpolate(self.conv(x), scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
-@architecture(
-    "structure",
-    task="inpaint",
-    paper="none; gated convolution is from DeepFill v2 (ICCV 2019)",
-    size=SizeRule(minimum=16, multiple=16),
-    window=512,
-    sketch=True,
-)
-class Structure(nn.Module):
-    multiple = 16
-    minimum = 16
-    window = 512
+class Trunk(nn.Module):
+    """Draws `leaving` planes from `entering` ones of the same size, a multiple of 16."""
 
-    def __init__(self, widths: Sequence[int] = (48, 96, 128), blocks: int = 2, bottom: int = 1) -> None:
+    def __init__(
+        self, entering: int, leaving: int, widths: Sequence[int], blocks: int = 1, bottom: int = 1
+    ) -> None:
         super().__init__()
-        planes = (3 + 1 + 1) * BLOCK**2  # colours, mask, sketch
-        self.enter = nn.Conv2d(planes, widths[0], 3, padding=1)
+        self.enter = nn.Conv2d(entering * BLOCK**2, widths[0], 3, padding=1)
         self.down1 = nn.Sequential(*(Residual(widths[0]) for _ in range(blocks)))
         self.halve1 = halving(widths[0], widths[1])
         self.down2 = nn.Sequential(*(Residual(widths[1]) for _ in range(blocks)))
@@ -73,15 +64,34 @@ class Structure(nn.Module):
         self.up2 = nn.Sequential(*(Residual(widths[1]) for _ in range(blocks)))
         self.double1 = Doubling(widths[1], widths[0])
         self.up1 = nn.Sequential(*(Residual(widths[0]) for _ in range(blocks)))
-        self.leave = nn.Conv2d(widths[0], 3 * BLOCK**2, 3, padding=1)
+        self.leave = nn.Conv2d(widths[0], leaving * BLOCK**2, 3, padding=1)
 
-    def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> Tensor:
-        known = (2 * image - 1) * (1 - mask)
-        drawn = torch.zeros_like(mask) if sketch is None else sketch * mask
-        x = F.pixel_unshuffle(torch.cat([known, mask, drawn], 1), BLOCK)
-        first = self.down1(self.enter(x))
+    def planes(self, seen: Tensor) -> Tensor:
+        first = self.down1(self.enter(F.pixel_unshuffle(seen, BLOCK)))
         second = self.down2(self.halve1(first))
         deep = self.bottom(self.halve2(second))
         second = self.up2(second + self.double2(deep))
         first = self.up1(first + self.double1(second))
-        return (F.pixel_shuffle(self.leave(F.silu(first)), BLOCK) + 1) / 2
+        return F.pixel_shuffle(self.leave(F.silu(first)), BLOCK)
+
+
+@architecture(
+    "structure",
+    task="inpaint",
+    paper="none; gated convolution is from DeepFill v2 (ICCV 2019)",
+    size=SizeRule(minimum=16, multiple=16),
+    window=512,
+    sketch=True,
+)
+class Structure(Trunk):
+    multiple = 16
+    minimum = 16
+    window = 512
+
+    def __init__(self, widths: Sequence[int] = (48, 96, 128), blocks: int = 2, bottom: int = 1) -> None:
+        super().__init__(3 + 1 + 1, 3, widths, blocks, bottom)  # colours, mask, sketch
+
+    def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> Tensor:
+        known = (2 * image - 1) * (1 - mask)
+        lines = torch.zeros_like(mask) if sketch is None else sketch * mask
+        return (self.planes(torch.cat([known, mask, lines], 1)) + 1) / 2

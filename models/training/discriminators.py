@@ -32,9 +32,9 @@ def features(layers: nn.ModuleList, x: Tensor) -> list[Tensor]:
 class PatchCritic(nn.Module):
     """SN-PatchGAN (DeepFill v2): spectral norm, and every value of the last layer is a score."""
 
-    def __init__(self, width: int = 64, layers: int = 6) -> None:
+    def __init__(self, width: int = 64, layers: int = 6, seen: int = SEEN) -> None:
         super().__init__()
-        widths = [SEEN, *(width * min(4, 2**layer) for layer in range(layers))]
+        widths = [seen, *(width * min(4, 2**layer) for layer in range(layers))]
         self.layers = nn.ModuleList(spectral_norm(layer) for layer in halving(widths))
 
     def forward(self, x: Tensor) -> list[Tensor]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from models import registry
 from models.features import load_features
+from models.training.contours import ContourLessons, Curriculum
 from models.training.crops import Crops
 from models.training.discriminators import CRITICS
 from models.training.loop import Losses
@@ -65,6 +66,7 @@ class InpaintConfig:
     clip: float = 1.0
     compile: bool = False
     loss: Weights = field(default_factory=Weights)
+    contours: Curriculum | None = None  # for foreground-aware
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
@@ -105,6 +107,11 @@ class InpaintRecipe:
             self.critic = CRITICS[config.critic](config.critic_width)
             self.modules["critic"] = self.critic
             self.optimisers["critic"] = self.prepared(self.critic, config.critic_rate)
+        self.lessons: ContourLessons | None = None
+        if config.contours:
+            self.lessons = ContourLessons(config.contours, self.net)
+            self.modules["contour_critic"] = self.lessons.critic
+            self.optimisers["contour_critic"] = self.prepared(self.lessons.critic, config.critic_rate)
         self.features: Callable[[Tensor], list[Tensor]] | None = features.to(device) if features else None
         if self.features is None and (config.loss.perceptual or config.loss.style):
             raise ValueError("this config's perceptual and style losses need a feature network: --features")
@@ -142,15 +149,22 @@ class InpaintRecipe:
         self.chance.manual_seed(step)  # so that a resumed run draws what an unbroken one would have
         truth, mask, sketch = self.prepare(batch)
         self.net.train()
-        with torch.autocast(self.device.type, torch.bfloat16):
-            answers, sides = self.outputs(self.net, truth, mask, sketch, bool(self.config.loss.pyramid))
-        answers, sides = ([answer.float() for answer in part] for part in (answers, sides))
+        losses: dict[str, Tensor] = {}
+        taught: dict[str, Tensor] = {}
+        sides: list[Tensor] = []
+        if self.lessons:
+            lesson = self.lessons.teach(truth, mask, sketch, step, self.optimisers["contour_critic"])
+            answers, taught = lesson.answers, lesson.losses
+            losses["contour_critic"] = lesson.critic
+        else:
+            with torch.autocast(self.device.type, torch.bfloat16):
+                answers, sides = self.outputs(self.net, truth, mask, sketch, bool(self.config.loss.pyramid))
+            answers, sides = ([answer.float() for answer in part] for part in (answers, sides))
         composite = answers[-1] * mask + truth * (1 - mask)
         seen = torch.zeros_like(mask) if sketch is None else sketch * mask
-        losses: dict[str, Tensor] = {}
         if self.critic is not None:
             losses["critic"] = self.teach_critic(truth, composite.detach(), mask, seen)
-        parts = self.parts(truth, answers, sides, composite, mask)
+        parts = taught | self.parts(truth, answers, sides, composite, mask)
         if self.critic is not None:
             parts |= self.convince_critic(truth, composite, mask, seen)
         total = torch.stack(list(parts.values())).sum()
@@ -237,7 +251,8 @@ class InpaintRecipe:
         truth, mask, sketch = truth[:4], mask[:4], None if sketch is None else sketch[:4]
         answers, _ = outputs(net, truth, mask, sketch)
         given = truth * (1 - mask) + (0.5 if sketch is None else 1 - sketch) * mask
-        columns = [given, *(answer * mask + truth * (1 - mask) for answer in answers), truth]
+        drawn = [self.lessons.drawn(net, truth, mask, sketch)] if self.lessons else []
+        columns = [given, *drawn, *(answer * mask + truth * (1 - mask) for answer in answers), truth]
         sheet = torch.cat([torch.cat(list(column), -2) for column in columns], -1)
         return Image.fromarray((sheet.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).cpu().numpy())
 
@@ -249,6 +264,8 @@ def make_recipe(
     asked["loss"] = Weights(**asked.get("loss", {}))
     if "betas" in asked:
         asked["betas"] = tuple(asked["betas"])
+    if "contours" in asked:
+        asked["contours"] = Curriculum(**asked["contours"])
     recipe = InpaintConfig(**asked)
     pictures = Pictures(data, cache, int(LONGEST * recipe.side))
     network = load_features(features) if features else None

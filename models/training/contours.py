@@ -1,0 +1,103 @@
+"""How foreground-aware learns, in three lessons as in its paper: structure first, then content, then both.
+
+At first the contours learn from their content loss alone, and the image is completed without any. Then the
+image is completed along the contours, which a critic now judges a little. At last the image's losses
+reach the contours as well, and the critic counts for more. The paper gives no numbers of steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.inpainting.foreground_aware import ForegroundAware, joined
+from models.layers.canny import canny
+from models.training.discriminators import PatchCritic
+from models.training.losses import adversarial
+from models.training.losses.contour import contours_content, images_content
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    apart: int = 0  # steps of the first lesson
+    joint: int = 0  # the step that the last lesson starts from
+    content: float = 1.0
+    hole: float = 5.0  # lambda of the contours' content loss
+    image: float = 1.0  # of the image's content loss
+    weak: float = 0.01  # the critic in the second lesson
+    strong: float = 0.05  # and in the last
+    critic_width: int = 16
+
+    def critic(self, step: int) -> float:
+        return 0.0 if step < self.apart else self.weak if step < self.joint else self.strong
+
+
+@dataclass(frozen=True)
+class Taught:
+    answers: list[Tensor]  # coarse and refined pictures
+    losses: dict[str, Tensor]  # of the network
+    critic: Tensor
+
+
+class ContourLessons:
+    """One step's answers, and the losses that other inpainters do not have."""
+
+    def __init__(self, curriculum: Curriculum, net: nn.Module) -> None:
+        if not isinstance(net, ForegroundAware):
+            raise ValueError("[recipe.contours] is for networks that complete contours: foreground-aware")
+        self.curriculum, self.net = curriculum, net
+        self.critic = PatchCritic(curriculum.critic_width, seen=1)
+
+    def teach(
+        self,
+        truth: Tensor,
+        mask: Tensor,
+        sketch: Tensor | None,
+        step: int,
+        critic_optimiser: torch.optim.Optimizer,
+    ) -> Taught:
+        course, net = self.curriculum, self.net
+        given = net.given(truth, mask, sketch)
+        contours = canny(truth.mean(1, keepdim=True), torch.zeros_like(mask))
+        with torch.autocast(truth.device.type, torch.bfloat16):
+            coarse, refined = (logits.float() for logits in net.contours(truth, mask, given))
+            if step < course.apart:
+                contour = torch.zeros_like(mask)
+            else:
+                contour = joined(refined if step >= course.joint else refined.detach(), given, mask)
+            answers = [answer.float() for answer in net.images(truth, mask, contour)]
+        losses = {
+            "contours": course.content * contours_content(coarse, refined, contours, mask, course.hole),
+            "image": course.image * images_content(answers[0], answers[1], truth),
+            "contour_adversarial": torch.zeros((), device=truth.device),
+        }
+        critic = torch.zeros((), device=truth.device)
+        weight = course.critic(step)
+        if weight:
+            drawn = refined.sigmoid() * mask + contours * (1 - mask)
+            critic = self.teach_critic(contours, drawn.detach(), critic_optimiser)
+            losses["contour_adversarial"] = weight * adversarial.hinge_generator(self.judged(drawn))
+        return Taught(answers, losses, critic)
+
+    def teach_critic(self, truth: Tensor, drawn: Tensor, optimiser: torch.optim.Optimizer) -> Tensor:
+        self.critic.requires_grad_(True)
+        total = adversarial.hinge_critic(self.judged(truth), self.judged(drawn))
+        optimiser.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        self.critic.requires_grad_(False)
+        return total.detach()
+
+    def judged(self, contours: Tensor) -> Tensor:
+        with torch.autocast(contours.device.type, torch.bfloat16):
+            scores: Tensor = self.critic(contours)[-1]
+        return scores.float()
+
+    @torch.no_grad()
+    def drawn(self, net: nn.Module, image: Tensor, mask: Tensor, sketch: Tensor | None) -> Tensor:
+        """The completed contours as a picture of dark lines."""
+        assert isinstance(net, ForegroundAware)
+        given = net.given(image, mask, sketch)
+        return 1 - joined(net.contours(image, mask, given)[1], given, mask).expand_as(image)
