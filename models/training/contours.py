@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from models.inpainting.foreground_aware import ForegroundAware, joined
-from models.layers.canny import canny
 from models.training.discriminators import PatchCritic
 from models.training.losses import adversarial
 from models.training.losses.contour import contours_content, images_content
@@ -60,7 +59,7 @@ class ContourLessons:
     ) -> Taught:
         course, net = self.curriculum, self.net
         given = net.given(truth, mask, sketch)
-        contours = canny(truth.mean(1, keepdim=True), torch.zeros_like(mask))
+        contours = net.found(truth, torch.zeros_like(mask))
         with torch.autocast(truth.device.type, torch.bfloat16):
             coarse, refined = (logits.float() for logits in net.contours(truth, mask, given))
             if step < course.apart:
