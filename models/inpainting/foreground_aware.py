@@ -46,7 +46,7 @@ class ForegroundAware(nn.Module):
         blocks: int = 1,
         sigma: float = 3.0,
     ) -> None:
-        """`contours` and `images`: the widths of each module's coarse and refining trunk; `sigma`: Canny's."""
+        """`contours`, `images`: widths of each module's coarse and refining trunk; `sigma`: Canny's."""
         super().__init__()
         self.sigma = sigma
         seen = 3 + 1 + 1  # colours, contours, mask
