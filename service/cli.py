@@ -102,6 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--held-out", type=Path, help="pictures never to train on; default: the folder eval beside the data"
     )
     train.add_argument("--features", type=Path, help="pretrained feature network, for perceptual losses")
+    train.add_argument("--start", help="an installed model whose weights a new run begins with")
 
     evaluate = commands.add_parser("evaluate", help="judge models on folders of pictures", add_help=False)
     evaluate.add_argument("rest", nargs=argparse.REMAINDER)  # parsed where the networks are at hand
@@ -311,6 +312,7 @@ def train(arguments: argparse.Namespace) -> int:
             resume=not arguments.fresh,
             held_out=arguments.held_out,
             features=arguments.features,
+            start=arguments.start,
         )
     except OverlapError as error:
         raise UsageError(str(error)) from error

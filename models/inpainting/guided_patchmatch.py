@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.inpainting.patchmatch import GUIDED_LEVELS, PatchMatch, smooth_fill
+from models.inpainting.patchmatch import GUIDED_LEVELS, PatchMatch
 from models.inpainting.structure import Structure
+from models.layers.smooth import smooth_fill
 from models.registry import SizeRule, architecture
 
 GRAIN = 1.5  # pixels: finer than that a drawing shows the network's own 4x4 blocks
@@ -66,9 +67,7 @@ class GuidedPatchMatch(Structure):
 
 def meeting(drawing: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     """`drawing` moved, smoothly, by what it lacks around each hole, so that no rim shows."""
-    holes = mask[:, 0] > 0.5
-    lacking = zip(image - drawing, holes, strict=True)
-    return drawing + torch.stack([smooth_fill(torch.where(hole, 0.0, each), hole) for each, hole in lacking])
+    return drawing + smooth_fill(image - drawing, mask, unknown=0.0)
 
 
 @torch.no_grad()

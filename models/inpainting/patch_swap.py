@@ -5,12 +5,13 @@ features most like the guess into the hole; Feature2Image makes a picture of the
 swapped features of the true picture, so that it sees the seams of a swap and not the guess's mistakes: a
 network in training mode therefore looks into the hole. Larger pictures start from the answer at half size.
 
-Ours, for the paper wants 45, 0.6 and 67 million parameters: Image2Feature is `structure`; the feature space
-has VGG19's layers to relu3_1 and its mirrored decoder, as narrow as `width` says, and both learn together to
-give a picture back; Feature2Image adds a gated U-Net of `depth` halvings that is told which features were
-swapped. With `width=64, depth=0` the public VGG19 and its decoder fit in, layer by layer: see `with_vgg`.
-The guess is softer than the picture, so patches are compared in pictures that are both blurred by `sigma`
-pixels (0 compares as the paper does) and copied as they are.
+Ours, for the paper wants 45, 0.6 and 67 million parameters: Image2Feature is `structure`; the features are
+the picture's 4x4 blocks and `width` learned channels beside them, which say what is alike, so that a swap
+moves pixels and Feature2Image, a gated U-Net of `depth` halvings that is told which features were swapped,
+only has to mend them. With `vgg` and `depth=0` the features are VGG19's relu3_1 and the public decoder makes
+the picture: see `with_vgg`. The guess is softer than the picture, so patches are compared in pictures that
+are both blurred by `sigma` pixels (0 compares as the paper does) and copied as they are; and copies bring
+detail, not tone: what is smoother than `tone` pixels stays as it was guessed (0 leaves the copies' tone).
 """
 
 from __future__ import annotations
@@ -29,37 +30,74 @@ from models.layers.patch_swap import patch_swap
 from models.registry import SizeRule, architecture
 
 STRIDE = 4  # of the features
+COLOURS = 3 * STRIDE**2  # channels of a block
+
+
+class Blocks(nn.Module):
+    """A feature space that loses nothing: blocks of pixels, and what is learned of their surroundings."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.channels = COLOURS + width
+        self.look = nn.Sequential(nn.Conv2d(COLOURS, width, 3, padding=1), Residual(width))
+        self.leave = nn.Conv2d(self.channels, COLOURS, 3, padding=1)
+
+    def looks(self, picture: Tensor) -> Tensor:
+        return self.look(blocks(picture))
+
+    def forward(self, picture: Tensor) -> Tensor:
+        own = blocks(picture)
+        return torch.cat([own, self.look(own)], 1)
+
+    def picture(self, features: Tensor) -> Tensor:
+        own = features[:, :COLOURS] + self.leave(F.silu(features))
+        return (F.pixel_shuffle(own, STRIDE) + 1) / 2
+
+
+def blocks(picture: Tensor) -> Tensor:
+    return F.pixel_unshuffle(2 * picture - 1, STRIDE)
+
+
+class Vgg(nn.Module):
+    """VGG19 to relu3_1 and its mirrored decoder; layers are numbered as in the public files."""
+
+    channels = 256
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(3, 3, 1),
+            *conv(3, 64),
+            *conv(64, 64),
+            nn.MaxPool2d(2),
+            *conv(64, 128),
+            *conv(128, 128),
+            nn.MaxPool2d(2),
+            *conv(128, 256),
+        )
+        self.decoder = nn.Sequential(
+            *conv(256, 128),
+            nn.Upsample(scale_factor=2.0),
+            *conv(128, 128),
+            *conv(128, 64),
+            nn.Upsample(scale_factor=2.0),
+            *conv(64, 64),
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(64, 3, 3),
+        )
+
+    def looks(self, picture: Tensor) -> Tensor:
+        return self.encoder(picture)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        return self.encoder(picture)
+
+    def picture(self, features: Tensor) -> Tensor:
+        return self.decoder(features)
 
 
 def conv(entering: int, leaving: int) -> list[nn.Module]:
     return [nn.ReflectionPad2d(1), nn.Conv2d(entering, leaving, 3), nn.ReLU()]
-
-
-def encoder(width: int) -> nn.Sequential:
-    """VGG19 to relu3_1, of `width` 64; layers have the numbers that they have in the public file."""
-    return nn.Sequential(
-        nn.Conv2d(3, 3, 1),
-        *conv(3, width),
-        *conv(width, width),
-        nn.MaxPool2d(2),
-        *conv(width, 2 * width),
-        *conv(2 * width, 2 * width),
-        nn.MaxPool2d(2),
-        *conv(2 * width, 4 * width),
-    )
-
-
-def decoder(width: int) -> nn.Sequential:
-    return nn.Sequential(
-        *conv(4 * width, 2 * width),
-        nn.Upsample(scale_factor=2.0),
-        *conv(2 * width, 2 * width),
-        *conv(2 * width, width),
-        nn.Upsample(scale_factor=2.0),
-        *conv(width, width),
-        nn.ReflectionPad2d(1),
-        nn.Conv2d(width, 3, 3),
-    )
 
 
 class Mending(nn.Module):
@@ -89,30 +127,31 @@ class Mending(nn.Module):
     "patch-swap",
     task="inpaint",
     paper="Contextual-based Image Inpainting: Infer, Match, and Translate (ECCV 2018)",
-    size=SizeRule(minimum=16, multiple=16),
-    window=256,
+    size=SizeRule(minimum=32, multiple=32),
+    window=512,
     sketch=True,
 )
 class PatchSwap(nn.Module):
     def __init__(
         self,
         width: int = 24,
-        depth: int = 1,
+        depth: int = 2,
         widths: Sequence[int] = (32, 64, 96),
         blocks: int = 2,
-        scales: int = 1,
+        scales: int = 2,
         sigma: float = 2.0,
+        tone: float = 4.0,
+        vgg: bool = False,
     ) -> None:
         super().__init__()
         if depth > 2:
             raise ValueError("depth: at most 2, for the features of the least size are 4 on a side")
         self.multiple = self.minimum = 16 * 2 ** (scales - 1)
         self.window = 256 * 2 ** (scales - 1)
-        self.scales, self.sigma = scales, sigma
-        self.image2feature = Structure(widths, blocks)
-        self.encoder = encoder(width)
-        self.mending = Mending(4 * width, depth)
-        self.decoder = decoder(width)
+        self.scales, self.sigma, self.tone = scales, sigma, tone
+        self.image2feature = Structure(widths, blocks, smooth=True)
+        self.space = Vgg() if vgg else Blocks(width)
+        self.mending = Mending(self.space.channels, depth)
 
     def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> Tensor:
         return self.stages(image, mask, sketch)[-1]
@@ -133,10 +172,15 @@ class PatchSwap(nn.Module):
     def translated(self, picture: Tensor, mask: Tensor) -> Tensor:
         """What patch-swap and Feature2Image make of a picture without holes."""
         hole = F.max_pool2d(mask, STRIDE)
-        features = self.encoder(picture)
         with torch.no_grad():
-            looks = self.encoder(blur(picture, self.sigma)) if self.sigma else None
-        return self.decoder(self.mending(patch_swap(features, hole, looks), hole))
+            looks = self.space.looks(softer(picture, self.sigma))
+        swapped = patch_swap(self.space(picture), hole, looks)
+        answer = self.space.picture(self.mending(swapped, hole))
+        return answer + softer(picture - answer, self.tone) if self.tone else answer
+
+
+def softer(picture: Tensor, sigma: float) -> Tensor:
+    return blur(picture, sigma) if sigma else picture
 
 
 def halved(known: Tensor, mask: Tensor, sketch: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -151,7 +195,8 @@ def resized(picture: Tensor, like: Tensor) -> Tensor:
 
 
 def with_vgg(net: PatchSwap, features: Path, decoder: Path) -> PatchSwap:
-    """`net`, of width 64 and depth 0, with the public VGG19 and its decoder as its feature space."""
-    for part, file in ((net.encoder, features), (net.decoder, decoder)):
+    """`net`, made with `vgg=True, depth=0`, with the public VGG19 and its decoder as its feature space."""
+    assert isinstance(net.space, Vgg)
+    for part, file in ((net.space.encoder, features), (net.space.decoder, decoder)):
         part.load_state_dict({key: value.float() for key, value in load_file(file).items()}, strict=True)
     return net

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.layers.patch_field import PatchField, patches_of
+from models.layers.smooth import smooth_fill
 from models.registry import SizeRule, architecture
 
 SMALLEST = 24  # no level is smaller than this
@@ -98,7 +99,7 @@ class PatchMatch(nn.Module):
 def first_guess(known: Tensor, gone: Tensor, guide: Tensor | None) -> Tensor:
     """What a level's hole holds before the first search: the guide at its size, or a smooth fill."""
     if guide is None:
-        return torch.where(gone, smooth_fill(known, gone), known)
+        return smooth_fill(known[None], gone[None, None].to(known.dtype))[0]
     return torch.where(gone, F.interpolate(guide[None], gone.shape, mode="area")[0], known)
 
 
@@ -129,16 +130,3 @@ def depth_of(hole: Tensor) -> Tensor:
             break
         depth += left
     return depth[0, 0]
-
-
-def smooth_fill(image: Tensor, hole: Tensor) -> Tensor:
-    """The hole filled from the averages of ever larger surroundings: pull down, push back up."""
-    if not hole.any():
-        return image
-    if hole.all():
-        return torch.full_like(image, 0.5)
-    if min(hole.shape) == 1 and max(hole.shape) == 1:
-        return image
-    guess = smooth_fill(*halve(image, hole))
-    grown = F.interpolate(guess[None], hole.shape, mode="bilinear", align_corners=False)[0]
-    return torch.where(hole, grown, image)

@@ -3,6 +3,7 @@
 The picture's 4x4 blocks become channels, so that everything runs at a quarter of the resolution; two more
 halvings and dilated blocks at the bottom see the whole window. Gated convolutions (DeepFill v2) let it tell
 known from unknown. What it draws is right on the whole and soft in detail; `guided-patchmatch` adds texture.
+The grid that blocks leave is filtered out, in training too, so that what is lost by it is learnt again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.layers.smooth import smooth_fill, without_grid
 from models.registry import SizeRule, architecture
 
 BLOCK = 4
@@ -72,7 +74,7 @@ class Trunk(nn.Module):
         deep = self.bottom(self.halve2(second))
         second = self.up2(second + self.double2(deep))
         first = self.up1(first + self.double1(second))
-        return F.pixel_shuffle(self.leave(F.silu(first)), BLOCK)
+        return without_grid(F.pixel_shuffle(self.leave(F.silu(first)), BLOCK))
 
 
 @architecture(
@@ -88,10 +90,15 @@ class Structure(Trunk):
     minimum = 16
     window = 512
 
-    def __init__(self, widths: Sequence[int] = (48, 96, 128), blocks: int = 2, bottom: int = 1) -> None:
+    def __init__(
+        self, widths: Sequence[int] = (48, 96, 128), blocks: int = 2, bottom: int = 1, smooth: bool = False
+    ) -> None:
+        """`smooth`: the hole is filled smoothly at first, and what is drawn is added to that."""
         super().__init__(3 + 1 + 1, 3, widths, blocks, bottom)  # colours, mask, sketch
+        self.smooth = smooth
 
     def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> Tensor:
-        known = (2 * image - 1) * (1 - mask)
+        seen = 2 * smooth_fill(image, mask) - 1 if self.smooth else (2 * image - 1) * (1 - mask)
         lines = torch.zeros_like(mask) if sketch is None else sketch * mask
-        return (self.planes(torch.cat([known, mask, lines], 1)) + 1) / 2
+        drawn = self.planes(torch.cat([seen, mask, lines], 1))
+        return ((seen + drawn if self.smooth else drawn) + 1) / 2

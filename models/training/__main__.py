@@ -13,6 +13,7 @@ parser.add_argument("--out", type=Path, help="default: runs/ and the config's na
 parser.add_argument("--fresh", action="store_true", help="start over instead of resuming")
 parser.add_argument("--held-out", type=Path, help="pictures never to train on; default: eval beside the data")
 parser.add_argument("--features", type=Path, help="pretrained feature network, for perceptual losses")
+parser.add_argument("--start", help="an installed model whose weights a new run begins with")
 arguments = parser.parse_args()
 weights = train(
     arguments.config,
@@ -22,5 +23,6 @@ weights = train(
     resume=not arguments.fresh,
     held_out=arguments.held_out,
     features=arguments.features,
+    start=arguments.start,
 )
 print(weights)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from models import registry
 from models.checkpoints.command import as_toml
-from models.manifest import MANIFEST
+from models.manifest import MANIFEST, installed, read_weights
 from models.training import inpaint, loop, upscale
 from models.training.overlap import refuse_overlap
 
@@ -36,11 +37,13 @@ def train(
     resume: bool = True,
     held_out: Path | None = None,
     features: Path | None = None,
+    start: str | None = None,
 ) -> Path:
     """Train as `config_path` says on the photographs in `data_dir`; the file of the averaged weights.
 
     Refuses photographs that are also under `held_out`: by default the folder `eval` beside the data, if any.
-    `features` is the file of a pretrained feature network, for configs that ask for its losses.
+    `features` is the file of a pretrained feature network, for configs that ask for its losses; `start` names
+    an installed model whose weights a new run begins with.
     """
     config = tomllib.loads(config_path.read_text(encoding="utf-8"))
     out = out_dir or Path("runs") / config_path.stem
@@ -52,9 +55,21 @@ def train(
         refuse_overlap(data_dir, judged)
     make = RECIPES[registry.get(config["architecture"]).task]
     recipe = make(config, data_dir, out.parent / "cache", best_device(), features)
+    if start is not None:
+        begin_as(recipe.net, start)
     weights = loop.run(recipe, loop.Schedule(**schedule), out, resume)
     describe(config, weights)
     return weights
+
+
+def begin_as(net: nn.Module, model: str) -> None:
+    """`net` with the weights of an installed model: the same architecture, with the same arguments."""
+    if model not in installed():
+        raise ValueError(f"no model {model!r} is installed to start from")
+    try:
+        net.load_state_dict(read_weights(installed()[model]), strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"the weights of {model!r} do not fit this config's network: {error}") from error
 
 
 def describe(config: dict[str, Any], weights: Path) -> None:

@@ -16,6 +16,7 @@ from models.inpainting.foreground_aware import ForegroundAware, joined
 from models.training.discriminators import PatchCritic
 from models.training.losses import adversarial
 from models.training.losses.contour import contours_content, images_content
+from models.training.precision import autocast
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class ContourLessons:
         course, net = self.curriculum, self.net
         given = net.given(truth, mask, sketch)
         contours = net.found(truth, torch.zeros_like(mask))
-        with torch.autocast(truth.device.type, torch.bfloat16):
+        with autocast(truth.device):
             coarse, refined = (logits.float() for logits in net.contours(truth, mask, given))
             if step < course.apart:
                 contour = torch.zeros_like(mask)
@@ -90,7 +91,7 @@ class ContourLessons:
         return total.detach()
 
     def judged(self, contours: Tensor) -> Tensor:
-        with torch.autocast(contours.device.type, torch.bfloat16):
+        with autocast(contours.device):
             scores: Tensor = self.critic(contours)[-1]
         return scores.float()
 

@@ -23,6 +23,7 @@ from models.training.losses.patches import patches
 from models.training.losses.perceptual import perceptual, style
 from models.training.masks import random_mask
 from models.training.pictures import Pictures
+from models.training.precision import autocast
 from models.training.sketches import drop, edges
 
 LONGEST = (
@@ -157,7 +158,7 @@ class InpaintRecipe:
             answers, taught = lesson.answers, lesson.losses
             losses["contour_critic"] = lesson.critic
         else:
-            with torch.autocast(self.device.type, torch.bfloat16):
+            with autocast(self.device):
                 answers, sides = self.outputs(self.net, truth, mask, sketch, bool(self.config.loss.pyramid))
             answers, sides = ([answer.float() for answer in part] for part in (answers, sides))
         composite = answers[-1] * mask + truth * (1 - mask)
@@ -194,7 +195,7 @@ class InpaintRecipe:
         if loss.patches:
             parts["patches"] = loss.patches * patches(composite, truth, mask, self.chance)
         if self.features is not None and (loss.perceptual or loss.style):
-            with torch.autocast(self.device.type, torch.bfloat16):
+            with autocast(self.device):
                 ours = self.features(composite)
                 with torch.no_grad():
                     theirs = self.features(truth)
@@ -206,7 +207,7 @@ class InpaintRecipe:
 
     def judged(self, picture: Tensor, mask: Tensor, seen: Tensor) -> list[Tensor]:
         assert self.critic is not None
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with autocast(self.device):
             return self.critic(torch.cat([2 * picture - 1, mask, seen], 1))
 
     def teach_critic(self, truth: Tensor, fill: Tensor, mask: Tensor, seen: Tensor) -> Tensor:

@@ -35,7 +35,8 @@ class Pictures:
 
     def _decode(self, files: list[Path], index: Path, longest: int) -> None:
         shapes = []
-        partial = self.file.with_suffix(".partial")
+        # Of this process alone: two trainings may be started at once on the same folder.
+        partial = self.file.with_suffix(f".{os.getpid()}")
         with partial.open("wb") as out:
             for path in files:
                 picture = Image.open(path).convert("RGB")
@@ -43,7 +44,8 @@ class Pictures:
                 shapes.append((picture.height, picture.width))
                 out.write(np.asarray(picture).tobytes())
         os.replace(partial, self.file)
-        index.write_text(json.dumps(shapes))  # last: it says that the data are complete
+        partial.write_text(json.dumps(shapes))
+        os.replace(partial, index)  # last: it says that the data are complete
 
     def __len__(self) -> int:
         return len(self.names)

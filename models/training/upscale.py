@@ -18,6 +18,7 @@ from models.imresize import imresize
 from models.training.crops import Crops, degrade
 from models.training.loop import Losses
 from models.training.pictures import Pictures
+from models.training.precision import autocast
 
 TENTHS = [Fraction(tenth, 10) for tenth in range(11, 41)]
 WHOLE = [Fraction(2), Fraction(3), Fraction(4)]
@@ -69,7 +70,7 @@ class UpscaleRecipe:
         small = small.to(memory_format=torch.channels_last).float() / 255
         truth = large.float() / 255
         self.net.train()
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with autocast(self.device):
             features = self.net.features(small)  # type: ignore[operator]
             side = truth.shape[-1]
             answer = self.net.render(features, scale, region=(0, 0, side, side))  # type: ignore[operator]

@@ -23,6 +23,7 @@ from models.training.loop import Schedule
 from models.training.losses import adversarial, reconstruction
 from models.training.losses.patches import patches
 from models.training.pictures import Pictures
+from models.training.precision import autocast
 from models.training.sketches import drop, edges
 
 CONFIG = """
@@ -234,6 +235,32 @@ def test_perceptual_losses_say_what_they_need(photographs, tmp_path):
     config.write_text(CONFIG.format(options="", losses="perceptual = 1.0"))
     with pytest.raises(ValueError, match="--features"):
         train(config, photographs, out_dir=tmp_path / "out")
+
+
+def test_a_run_may_begin_with_the_weights_of_another(photographs, tmp_path, monkeypatch):
+    config = tmp_path / "start.toml"
+    config.write_text(
+        'architecture = "structure"\n[recipe]\nbatch = 1\nside = 32\n'
+        "[recipe.arguments]\nwidths = [4, 4, 4]\nblocks = 1\n[schedule]\nminutes = 1\nsteps = 2\n"
+    )
+    first = train(config, photographs, out_dir=tmp_path / "first")
+    monkeypatch.setenv("RETOUCH_WEIGHTS_DIR", str(first.parent))
+    config.write_text(config.read_text().replace("[recipe]", "[recipe]\nrate = 0.0"))
+    second = train(config, photographs, out_dir=tmp_path / "second", start="first")
+    assert second.read_bytes() == first.read_bytes()
+    config.write_text(config.read_text().replace("[4, 4, 4]", "[4, 4, 8]"))
+    with pytest.raises(ValueError, match="'first' do not fit"):
+        train(config, photographs, out_dir=tmp_path / "third", start="first")
+    with pytest.raises(ValueError, match="no model 'nothing'"):
+        train(config, photographs, out_dir=tmp_path / "third", start="nothing")
+
+
+def test_processors_that_imitate_bfloat16_learn_in_float32(monkeypatch):
+    for able in (False, True):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"avx512_bf16": able})
+        with autocast(torch.device("cpu")):
+            product = torch.ones(2, 2) @ torch.ones(2, 2)
+        assert product.dtype == (torch.bfloat16 if able else torch.float32)
 
 
 def test_side_outputs_learn_too(photographs, tmp_path):

@@ -94,7 +94,7 @@ def test_gradients_reach_what_is_copied(features, holes):
 
 @pytest.fixture
 def net():
-    return contract.make("patch-swap", width=4, widths=[8, 8, 8], blocks=1)
+    return contract.make("patch-swap", width=4, widths=[8, 8, 8], blocks=1, scales=1)
 
 
 @pytest.fixture
@@ -113,9 +113,9 @@ def test_the_hole_is_not_seen(net, two_scales):
 
 
 def test_sizes(net, two_scales):
-    contract.keeps_its_size_rule("patch-swap", net)
+    contract.keeps_its_size_rule("patch-swap", two_scales)
     contract.is_finite_without_anything_known_and_without_a_hole(net)
-    assert (two_scales.minimum, two_scales.multiple, two_scales.window) == (32, 32, 512)
+    assert (net.minimum, net.multiple, net.window) == (16, 16, 256)
     with pytest.raises(ValueError, match="depth"):
         models.create("patch-swap", depth=3)
 
@@ -154,7 +154,7 @@ def test_training_translates_the_true_picture(net):
 
 def test_the_public_feature_space_fits(tmp_path):
     """By its layers' names and shapes; here with random numbers."""
-    net = contract.make("patch-swap", width=64, depth=0, widths=[8, 8, 8])
+    net = contract.make("patch-swap", vgg=True, depth=0, widths=[8, 8, 8])
     files = [tmp_path / "features.safetensors", tmp_path / "decoder.safetensors"]
     shapes = {
         files[0]: {"0": 3, "2": 64, "5": 64, "9": 128, "12": 128, "16": 256},
@@ -171,4 +171,4 @@ def test_the_public_feature_space_fits(tmp_path):
     with_vgg(net, *files)
     image = torch.rand(1, 3, 32, 32)
     vgg = load_features(files[0])
-    torch.testing.assert_close(net.encoder(image), vgg(image)[-1])
+    torch.testing.assert_close(net.space(image), vgg(image)[-1])

@@ -1,0 +1,39 @@
+"""Holes filled smoothly, and drawings freed of the grid that drawing in blocks leaves."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LEVELS = 9  # halvings, and no fewer for small pictures: a graph that is exported must suit larger ones too
+
+
+def smooth_fill(image: Tensor, mask: Tensor, unknown: float = 0.5) -> Tensor:
+    """`image` (B, C, H, W) with its hole filled from the means of ever larger surroundings: pull, push.
+
+    Where nothing at all is known it is `unknown`.
+    """
+    known = 1 - mask
+    small, levels = image * known, []
+    for _ in range(LEVELS):
+        levels.append((small, known))
+        share = F.avg_pool2d(known, 2, ceil_mode=True)
+        small = F.avg_pool2d(small, 2, ceil_mode=True) / share.clamp(min=1e-4)
+        known = (share > 0).to(image.dtype)
+    count = known.sum((2, 3), keepdim=True)
+    mean = torch.where(count > 0, (small * known).sum((2, 3), keepdim=True) / count.clamp(min=1), unknown)
+    answer = torch.where(known > 0, small, mean)
+    for small, known in reversed(levels):
+        answer = F.interpolate(answer, small.shape[-2:], mode="bilinear", align_corners=False)
+        answer = torch.where(known > 0, small, answer)
+    return answer
+
+
+def without_grid(x: Tensor) -> Tensor:
+    """`x` smoothed by just what takes out whatever repeats every four pixels, or every two."""
+    channels = int(x.shape[1])
+    line = torch.tensor([1.0, 2.0, 2.0, 2.0, 1.0], dtype=x.dtype, device=x.device) / 8
+    x = F.pad(x, (2, 2, 2, 2), mode="replicate")
+    x = F.conv2d(x, line.view(1, 1, 5, 1).expand(channels, 1, 5, 1), groups=channels)
+    return F.conv2d(x, line.view(1, 1, 1, 5).expand(channels, 1, 1, 5), groups=channels)
