@@ -20,12 +20,17 @@ def patches_of(image: Tensor, size: int) -> Tensor:
     """(H * W, n): the patch round each pixel, borders repeated.
 
     Every other pixel of a patch, like a chessboard's black fields: they tell patches apart nearly as well as
-    all of them, in half the time.
+    all of them, in half the time. Written field by field: whole patches would need four times the memory.
     """
     reach = size // 2
-    padded = F.pad(image[None], (reach,) * 4, mode="replicate")
-    patches = F.unfold(padded, size)[0].view(image.shape[0], size * size, -1)
-    return patches[:, ::2].flatten(0, 1).t().contiguous()
+    channels, height, width = image.shape
+    padded = F.pad(image[None], (reach,) * 4, mode="replicate")[0].permute(1, 2, 0).contiguous()
+    black = range(0, size * size, 2)
+    patches = image.new_empty(height, width, len(black), channels)
+    for number, field in enumerate(black):
+        down, across = divmod(field, size)
+        patches[:, :, number] = padded[down : down + height, across : across + width]
+    return patches.view(height * width, -1)
 
 
 def spread(mask: Tensor, reach: int) -> Tensor:
