@@ -19,7 +19,6 @@ from models.inpainting.structure import Structure
 from models.layers.smooth import smooth_fill
 from models.registry import SizeRule, architecture
 
-GRAIN = 1.5  # pixels: finer than that a drawing shows the network's own 4x4 blocks
 # Detail finer than so many pixels of the drawing comes from patches: of one that had to be enlarged, more.
 FINE, COARSE = 3.0, 8.0
 DETAIL = 2.0  # pixels: what is finer may have to be made stronger, for patches like a soft drawing are soft
@@ -43,8 +42,7 @@ class GuidedPatchMatch(Structure):
     def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> Tensor:
         factor = max(1.0, max(image.shape[-2:]) / LARGEST_DRAWING)
         drawing = self.drawn(image, mask, sketch, factor).float().clamp(0, 1)
-        guide = meeting(drawing, image.float(), mask)
-        guide = blur(torch.where(mask > 0.5, guide, image.float()), GRAIN)
+        guide = torch.where(mask > 0.5, meeting(drawing, image.float(), mask), image.float())
         fill = textured(guide, image.float(), mask, factor)
         if factor == 1:
             # Two guesses at the same detail: their mean is nearer to the truth than either.
@@ -54,15 +52,25 @@ class GuidedPatchMatch(Structure):
     def drawn(self, image: Tensor, mask: Tensor, sketch: Tensor | None, factor: float) -> Tensor:
         """What `structure` makes of the picture, `factor` times smaller."""
         if factor == 1:
-            return super().forward(image, mask, sketch)
+            return self.drawn_twice(image, mask, sketch)
         height, width = (round(side / factor / self.multiple) for side in image.shape[-2:])
         size = (max(1, height) * self.multiple, max(1, width) * self.multiple)
         known = F.adaptive_avg_pool2d(1 - mask, size)
         # Only known pixels are averaged, and a pixel with anything missing in it is missing.
         small = F.adaptive_avg_pool2d(image * (1 - mask), size) / known.clamp(min=1e-6)
         lines = None if sketch is None else F.adaptive_max_pool2d(sketch, size)
-        answer = super().forward(small, (known < 1 - 1e-4).to(image.dtype), lines)
+        answer = self.drawn_twice(small, (known < 1 - 1e-4).to(image.dtype), lines)
         return F.interpolate(answer, image.shape[-2:], mode="bicubic", align_corners=False)
+
+    def drawn_twice(self, image: Tensor, mask: Tensor, sketch: Tensor | None) -> Tensor:
+        """The mean of what `structure` draws in the picture and in its mirror image: nearer to the truth."""
+        lines = None if sketch is None else with_mirrored(sketch)
+        drawn, mirrored = super().forward(with_mirrored(image), with_mirrored(mask), lines).chunk(2)
+        return (drawn + mirrored.flip(3)) / 2
+
+
+def with_mirrored(x: Tensor) -> Tensor:
+    return torch.cat([x, x.flip(3)])
 
 
 def meeting(drawing: Tensor, image: Tensor, mask: Tensor) -> Tensor:
