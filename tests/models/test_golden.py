@@ -55,7 +55,10 @@ def test_golden(case: golden.Case) -> None:
         inputs = [tensor(arrays[name]) for name in ("image", "mask", "sketch") if name in arrays]
         # PEN-Net's softmax is all but an argmax: on large pictures rounding decides some of its choices.
         rounding = case.architecture == "pen-net" and max(inputs[0].shape[-2:]) >= 256
-        assert_close(net(*inputs), expected(case, arrays), 1e-3 if rounding else 1e-4)
+        # DeepFill v2's attention enlarges what convolutions round, and processors round differently: 0.9 to
+        # 1.6 of the tolerance with different kernels of one of them, half of it from our answer in float64.
+        relative = 3e-4 if case.architecture == "deepfill-v2" else 1e-4
+        assert_close(net(*inputs), expected(case, arrays), 1e-3 if rounding else relative)
 
 
 def replay_edge_connect(net: Any, arrays: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import models
-from models.inpainting.guided_patchmatch import DETAIL, STRONGEST, blur, detailed, meeting, textured
+from models.inpainting.guided_patchmatch import DETAIL, INVENTED, STRONGEST, blur, detailed, meeting, textured
 
 NAMES = ["structure", "guided-patchmatch"]
 
@@ -104,3 +104,6 @@ def test_detail_is_as_strong_as_around_the_hole(striped, mask):
     weakest = torch.where(inside, smooth + 0.01 * (striped - smooth), striped)
     limit = (STRONGEST - 1) * (weakest - blur(weakest, DETAIL)).abs()
     assert ((detailed(weakest, striped, mask) - weakest).abs() <= limit + 1e-6)[inside].all()
+    for texture in (weak, weakest, smooth):
+        added = (detailed(texture, striped, mask) - texture)[inside]
+        assert added.square().mean().sqrt() <= 1.01 * INVENTED
