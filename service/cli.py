@@ -299,7 +299,7 @@ def models(warm: bool) -> int:
 
 
 def train(arguments: argparse.Namespace) -> int:
-    from models.training import OverlapError
+    from models.training import TrainingError
     from models.training import train as run
 
     output = arguments.output or Path("runs") / arguments.config.stem
@@ -314,7 +314,7 @@ def train(arguments: argparse.Namespace) -> int:
             features=arguments.features,
             start=arguments.start,
         )
-    except OverlapError as error:
+    except (TrainingError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
     return 0
 

@@ -3,7 +3,8 @@
 The idea is patch-swap's (infer, match, translate), with colours in place of features. `structure` infers, at
 the size that it was trained for; its drawing is brought to the picture's size and made to meet what surrounds
 the hole; PatchMatch finds patches that look like it and copies them; what is smooth in them is moved to the
-drawing's colours; detail is made as strong as around the hole. It takes structure's weights as they are.
+drawing's colours; detail fainter than around the hole is made stronger, but only so far. It takes structure's
+weights as they are.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from models.inpainting.patchmatch import GUIDED_LEVELS, PatchMatch
 from models.inpainting.structure import Structure
-from models.layers.smooth import smooth_fill
+from models.layers.smooth import blur, smooth_fill
 from models.registry import SizeRule, architecture
 
 # Detail finer than so many pixels of the drawing comes from patches: of one that had to be enlarged, more.
@@ -43,13 +44,19 @@ class GuidedPatchMatch(Structure):
 
     def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> Tensor:
         factor = max(1.0, max(image.shape[-2:]) / LARGEST_DRAWING)
-        drawing = self.drawn(image, mask, sketch, factor).float().clamp(0, 1)
-        guide = torch.where(mask > 0.5, meeting(drawing, image.float(), mask), image.float())
-        fill = textured(guide, image.float(), mask, factor)
+        guide, fill = self.proposed(image.float(), mask, sketch, factor)
         if factor == 1:
             # Two guesses at the same detail: their mean is nearer to the truth than either.
             fill = (fill + guide) / 2
         return detailed(fill, image.float(), mask).to(image.dtype)
+
+    def proposed(
+        self, image: Tensor, mask: Tensor, sketch: Tensor | None, factor: float
+    ) -> tuple[Tensor, Tensor]:
+        """The picture with what was drawn in its hole, and with patches in the drawing's colours there."""
+        drawing = self.drawn(image, mask, sketch, factor).float().clamp(0, 1)
+        guide = torch.where(mask > 0.5, meeting(drawing, image, mask), image)
+        return guide, textured(guide, image, mask, factor)
 
     def drawn(self, image: Tensor, mask: Tensor, sketch: Tensor | None, factor: float) -> Tensor:
         """What `structure` makes of the picture, `factor` times smaller."""
@@ -112,15 +119,3 @@ def energy(detail: Tensor, where: Tensor) -> Tensor:
     """(B, 1, 1, 1): mean square over the places that count."""
     total = (detail.square() * where).sum((1, 2, 3), keepdim=True)
     return total / (3 * where.sum((1, 2, 3), keepdim=True)).clamp(min=1)
-
-
-def blur(x: Tensor, sigma: float) -> Tensor:
-    reach = round(3 * sigma)
-    away = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
-    line = torch.exp(-away.square() / (2 * sigma**2))
-    line = line / line.sum()
-    channels = int(x.shape[1])  # a number, not a value traced: ONNX wants kernels of known size
-    down = line.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
-    across = line.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
-    x = F.pad(x, (reach,) * 4, mode="replicate")
-    return F.conv2d(F.conv2d(x, down, groups=channels), across, groups=channels)

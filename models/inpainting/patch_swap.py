@@ -24,9 +24,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from models.inpainting.guided_patchmatch import blur
 from models.inpainting.structure import Doubling, Residual, Structure, halving
 from models.layers.patch_swap import patch_swap
+from models.layers.smooth import blur
 from models.registry import SizeRule, architecture
 
 STRIDE = 4  # of the features

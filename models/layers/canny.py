@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from models.layers.smooth import blur
 
 WEAK, STRONG = 0.1, 0.2  # of the Sobel gradient of a picture in [0, 1]
 REACH = 32  # steps from a strong edge to its weakest continuation: a fixed number keeps the graph static
@@ -18,7 +18,8 @@ def canny(gray: Tensor, hole: Tensor, sigma: float = 2.0) -> Tensor:
     known = 1 - hole
     # Half precision has too few grey levels for a gradient to be compared with its neighbour's.
     with torch.autocast(gray.device.type, enabled=False):
-        soft = blurred(gray * known, sigma) / blurred(known, sigma).clamp(min=1e-6)
+        total, share = (blur(each, sigma, reach=4.0, border="constant") for each in (gray * known, known))
+        soft = total / share.clamp(min=1e-6)
         across, down = sobel(soft)
     strength = torch.sqrt(across.square() + down.square() + 1e-12)
     inside = F.max_pool2d(F.pad(hole, (1, 1, 1, 1), value=1.0), 3, 1) == 0
@@ -37,14 +38,6 @@ def grown(edges: Tensor) -> Tensor:
         before, after = edges.narrow(axis, 1, last), edges.narrow(axis, 0, last)
         edges = edges | torch.cat([before, none], axis) | torch.cat([none, after], axis)
     return edges
-
-
-def blurred(x: Tensor, sigma: float) -> Tensor:
-    radius = int(4 * sigma + 0.5)
-    line = [math.exp(-0.5 * (i / sigma) ** 2) for i in range(-radius, radius + 1)]
-    kernel = torch.tensor(line, dtype=x.dtype, device=x.device) / sum(line)
-    x = F.conv2d(x, kernel.view(1, 1, 1, -1), padding=(0, radius))
-    return F.conv2d(x, kernel.view(1, 1, -1, 1), padding=(radius, 0))
 
 
 def sobel(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Holes filled smoothly, and drawings freed of the grid that drawing in blocks leaves."""
+"""Pictures made smooth: holes filled, details taken out, drawings freed of the grid that blocks leave."""
 
 from __future__ import annotations
 
@@ -37,3 +37,15 @@ def without_grid(x: Tensor) -> Tensor:
     x = F.pad(x, (2, 2, 2, 2), mode="replicate")
     x = F.conv2d(x, line.view(1, 1, 5, 1).expand(channels, 1, 5, 1), groups=channels)
     return F.conv2d(x, line.view(1, 1, 1, 5).expand(channels, 1, 1, 5), groups=channels)
+
+
+def blur(x: Tensor, sigma: float, reach: float = 3.0, border: str = "replicate") -> Tensor:
+    """`x` (B, C, H, W) under a Gaussian, which is cut off at `reach` sigmas."""
+    cut = int(reach * sigma + 0.5)
+    away = torch.arange(-cut, cut + 1, device=x.device, dtype=x.dtype)
+    line = torch.exp(-away.square() / (2 * sigma**2))
+    line = line / line.sum()
+    channels = int(x.shape[1])  # a number, not a value traced: ONNX wants kernels of known size
+    x = F.pad(x, (cut,) * 4, mode=border)
+    x = F.conv2d(x, line.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+    return F.conv2d(x, line.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)

@@ -1,6 +1,6 @@
 """How our weights are made."""
 
 from models.training.configure import train
-from models.training.overlap import OverlapError
+from models.training.errors import TrainingError
 
-__all__ = ["OverlapError", "train"]
+__all__ = ["TrainingError", "train"]

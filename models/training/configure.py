@@ -15,6 +15,7 @@ from models import registry
 from models.checkpoints.command import as_toml
 from models.manifest import MANIFEST, installed, read_weights
 from models.training import inpaint, loop, upscale
+from models.training.errors import TrainingError
 from models.training.overlap import refuse_overlap
 
 # What a task's config becomes: (config, photographs, folder for caches, device, feature network) -> recipe.
@@ -63,13 +64,18 @@ def train(
 
 
 def begin_as(net: nn.Module, model: str) -> None:
-    """`net` with the weights of an installed model: the same architecture, with the same arguments."""
+    """`net` with the weights of an installed model of the same architecture.
+
+    A network that is deeper than that model keeps its own beginning in the blocks that the model lacks.
+    """
     if model not in installed():
-        raise ValueError(f"no model {model!r} is installed to start from")
+        raise TrainingError(f"no model {model!r} is installed to start from")
     try:
-        net.load_state_dict(read_weights(installed()[model]), strict=True)
+        strange = net.load_state_dict(read_weights(installed()[model]), strict=False).unexpected_keys
     except RuntimeError as error:
-        raise ValueError(f"the weights of {model!r} do not fit this config's network: {error}") from error
+        raise TrainingError(f"the weights of {model!r} do not fit this config's network: {error}") from error
+    if strange:
+        raise TrainingError(f"this config's network has no place for {strange[0]!r} of {model!r}")
 
 
 def describe(config: dict[str, Any], weights: Path) -> None:

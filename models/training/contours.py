@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from models.inpainting.foreground_aware import ForegroundAware, joined
 from models.training.discriminators import PatchCritic
+from models.training.errors import TrainingError
 from models.training.losses import adversarial
 from models.training.losses.contour import contours_content, images_content
 from models.training.precision import autocast
@@ -46,7 +47,7 @@ class ContourLessons:
 
     def __init__(self, curriculum: Curriculum, net: nn.Module) -> None:
         if not isinstance(net, ForegroundAware):
-            raise ValueError("[recipe.contours] is for networks that complete contours: foreground-aware")
+            raise TrainingError("[recipe.contours] is for networks that complete contours: foreground-aware")
         self.curriculum, self.net = curriculum, net
         self.critic = PatchCritic(curriculum.critic_width, seen=1)
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.imresize import matrix
+from models.training.errors import TrainingError
 from models.training.pictures import Pictures
 
 CLOSEST = 0.5  # of a picture's shorter side: closer crops show no scene any more
@@ -72,7 +73,7 @@ class Crops:
     def choose(self, rng: np.random.Generator, count: int, side: int) -> npt.NDArray[np.intp]:
         fitting = np.flatnonzero(self.shapes.min(1) >= side)
         if not len(fitting):
-            raise ValueError(f"no picture has {side} pixels on its shorter side")
+            raise TrainingError(f"no picture has {side} pixels on its shorter side")
         return fitting[rng.integers(len(fitting), size=count)]
 
 

@@ -17,6 +17,7 @@ from models.features import load_features
 from models.training.contours import ContourLessons, Curriculum
 from models.training.crops import Crops
 from models.training.discriminators import CRITICS
+from models.training.errors import TrainingError
 from models.training.loop import Losses
 from models.training.losses import adversarial, reconstruction
 from models.training.losses.patches import patches
@@ -115,7 +116,7 @@ class InpaintRecipe:
             self.optimisers["contour_critic"] = self.prepared(self.lessons.critic, config.critic_rate)
         self.features: Callable[[Tensor], list[Tensor]] | None = features.to(device) if features else None
         if self.features is None and (config.loss.perceptual or config.loss.style):
-            raise ValueError("this config's perceptual and style losses need a feature network: --features")
+            raise TrainingError("perceptual and style losses need a feature network: --features")
         self.outputs = outputs
         if config.compile:
             self.outputs = torch.compile(outputs)

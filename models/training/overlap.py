@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from models.training.errors import TrainingError
 from models.training.pictures import SUFFIXES
 
 GRID = 12
@@ -22,7 +23,7 @@ GRID = 12
 SAME = 28
 
 
-class OverlapError(ValueError):
+class OverlapError(TrainingError):
     """Training pictures that are evaluation pictures; the message names them."""
 
 

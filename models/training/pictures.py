@@ -54,20 +54,3 @@ class Pictures:
         height, width = self.shapes[number]
         start = self.starts[number]
         return self._pixels[start : start + height * width * 3].reshape(height, width, 3)
-
-    def crop(self, rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.uint8]:
-        """A random crop, flipped and turned at random, from a picture that is large enough."""
-        while True:
-            picture = self[int(rng.integers(len(self)))]
-            if picture.shape[0] >= height and picture.shape[1] >= width:
-                break
-        top = int(rng.integers(picture.shape[0] - height + 1))
-        left = int(rng.integers(picture.shape[1] - width + 1))
-        crop = picture[top : top + height, left : left + width]
-        if rng.random() < 0.5:
-            crop = crop[:, ::-1]
-        if rng.random() < 0.5:
-            crop = crop[::-1]
-        if height == width and rng.random() < 0.5:
-            crop = crop.swapaxes(0, 1)
-        return np.ascontiguousarray(crop)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import models
-from models.inpainting.guided_patchmatch import DETAIL, INVENTED, STRONGEST, blur, detailed, meeting, textured
+from models.inpainting.guided_patchmatch import DETAIL, INVENTED, STRONGEST, detailed, meeting, textured
+from models.layers.smooth import blur
 
 NAMES = ["structure", "guided-patchmatch"]
 

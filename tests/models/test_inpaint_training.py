@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import models
 from models.features import TinyDarknet, Vgg19, load_features, perceptual_distance
-from models.training import train
+from models.training import TrainingError, train
 from models.training.configure import RECIPES as RECIPES_OF_TASKS
 from models.training.discriminators import near_hole
 from models.training.inpaint import InpaintConfig, InpaintRecipe, Weights
@@ -233,7 +233,7 @@ def test_patches_are_compared_wherever_they_lie():
 def test_perceptual_losses_say_what_they_need(photographs, tmp_path):
     config = tmp_path / "tiny.toml"
     config.write_text(CONFIG.format(options="", losses="perceptual = 1.0"))
-    with pytest.raises(ValueError, match="--features"):
+    with pytest.raises(TrainingError, match="--features"):
         train(config, photographs, out_dir=tmp_path / "out")
 
 
@@ -248,10 +248,21 @@ def test_a_run_may_begin_with_the_weights_of_another(photographs, tmp_path, monk
     config.write_text(config.read_text().replace("[recipe]", "[recipe]\nrate = 0.0"))
     second = train(config, photographs, out_dir=tmp_path / "second", start="first")
     assert second.read_bytes() == first.read_bytes()
-    config.write_text(config.read_text().replace("[4, 4, 4]", "[4, 4, 8]"))
-    with pytest.raises(ValueError, match="'first' do not fit"):
+    shallow = config.read_text()
+    config.write_text(shallow.replace("blocks = 1", "blocks = 2"))
+    kept = load_file(first)
+    deeper = load_file(train(config, photographs, out_dir=tmp_path / "deeper", start="first"))
+    assert kept.keys() < deeper.keys()
+    assert all(torch.equal(deeper[key], value) for key, value in kept.items())
+    monkeypatch.setenv("RETOUCH_WEIGHTS_DIR", str(tmp_path / "deeper"))
+    config.write_text(shallow)
+    with pytest.raises(TrainingError, match=r"no place for 'down1\.1"):
+        train(config, photographs, out_dir=tmp_path / "third", start="deeper")
+    monkeypatch.setenv("RETOUCH_WEIGHTS_DIR", str(first.parent))
+    config.write_text(shallow.replace("[4, 4, 4]", "[4, 4, 8]"))
+    with pytest.raises(TrainingError, match="'first' do not fit"):
         train(config, photographs, out_dir=tmp_path / "third", start="first")
-    with pytest.raises(ValueError, match="no model 'nothing'"):
+    with pytest.raises(TrainingError, match="no model 'nothing'"):
         train(config, photographs, out_dir=tmp_path / "third", start="nothing")
 
 

@@ -141,5 +141,3 @@ def test_pictures_come_back_as_they_were(photographs, tmp_path):
         for number, name in enumerate(pictures.names):
             original = np.asarray(Image.open(photographs / name).convert("RGB"))
             assert np.array_equal(pictures[number], original)
-    crop = pictures.crop(np.random.default_rng(0), 20, 30)
-    assert crop.shape == (20, 30, 3)

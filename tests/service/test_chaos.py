@@ -137,7 +137,7 @@ def test_chaos(server, redis_folder, tmp_path):
         replacement = fleet.worker("toy-fill", worker_places=4)
         server.process.kill()
         server.process.wait()
-        time.sleep(0.2)
+        time.sleep(0.2)  # how long the outage lasts
         again = start_redis(redis_folder, server.port, PERSISTENT)
         server.process = again.process
         clients.finish()

@@ -72,6 +72,17 @@ def test_mistakes_are_told_in_one_line(folder, capsys):
         assert capsys.readouterr().err.startswith("retouch: ")
 
 
+@pytest.mark.parametrize("config", ["meta-sr-small", "structure"])
+def test_a_training_that_cannot_begin_says_why_in_one_line(folder, capsys, config):
+    Image.fromarray(photo(300, 300)).save(folder / "photo.jpg")
+    wrong = {"meta-sr-small": ["--start", "nothing"], "structure": []}[config]
+    where = ["--data", str(folder), "--output", str(folder / "run")]
+    assert main(["train", f"configs/{config}.toml", *where, *wrong]) == 1
+    reason = {"meta-sr-small": "no model 'nothing'", "structure": "--features"}[config]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert reason in line
+
+
 def test_models_are_listed(capsys):
     assert main(["models"]) == 0
     assert "patchmatch" in capsys.readouterr().out

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 import redis.asyncio as aioredis
-from hypothesis import given
-from hypothesis import strategies as st
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -22,9 +20,8 @@ from service.dispatch.redis.consumer import MAX_DELIVERIES, Consumer
 from service.dispatch.redis.fleet import Announcement
 from service.dispatch.redis.mailbox import Mailbox
 from service.dispatch.redis.producer import RedisDispatcher
-from service.dispatch.redis.wire import job_from, pack_outcome, unpack_outcome, upload_fields
-from service.errors import DeadlineExceeded, NotFound, Overloaded, Poisoned, Problem, Unavailable
-from service.jobs.job import InpaintParameters, Job, Result, UpscaleParameters
+from service.errors import DeadlineExceeded, NotFound, Overloaded, Poisoned, Unavailable
+from service.jobs.job import InpaintParameters, Job, Result
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from tests.service.backends import EchoBackend
@@ -433,37 +430,3 @@ def test_a_full_redis_is_a_clear_refusal(redis_server):
             assert (await both.api.submit(job())).content == b"picture"
 
     asyncio.run(run())
-
-
-optional = st.none() | st.binary(max_size=20)
-
-
-@given(image=st.binary(max_size=50), mask=optional, sketch=optional, grow=st.integers(-256, 256))
-def test_jobs_survive_the_wire(image, mask, sketch, grow):
-    parameters = InpaintParameters(grow=grow, model="echo")
-    sent = Job("inpaint", "echo", image, parameters, time.monotonic() + 9, mask, sketch, "id", "key")
-    got = job_from({name.encode(): value for name, value in upload_fields(sent).items()}, 9)
-    same = ("task", "model", "image", "mask", "sketch", "parameters", "request_id", "cache_key")
-    assert [getattr(got, name) for name in same] == [getattr(sent, name) for name in same]
-    assert got.deadline == pytest.approx(sent.deadline, abs=1)
-
-
-def test_enlarging_survives_the_wire():
-    sent = Job("upscale", "m", b"x", UpscaleParameters(scale=2.5), time.monotonic() + 9)
-    got = job_from({name.encode(): value for name, value in upload_fields(sent).items()}, 9)
-    assert got.parameters == sent.parameters
-
-
-@given(st.binary(max_size=50), st.none() | st.floats(0, 1))
-def test_results_survive_the_wire(content, hole):
-    result = Result(content, "image/png", "m", 3, 4, hole, 5, {"decode": 0.5})
-    assert unpack_outcome(pack_outcome(result)) == result
-
-
-@pytest.mark.parametrize("kind", [kind for kind in vars(errors).values() if isinstance(kind, type)])
-def test_problems_survive_the_wire(kind):
-    if not issubclass(kind, Problem):
-        return
-    problem = unpack_outcome(pack_outcome(kind("what\nhappened", retry_after=3.5, limit=7)))
-    assert type(problem) is kind
-    assert (problem.detail, problem.retry_after, problem.extra) == ("what\nhappened", 3.5, {"limit": 7})

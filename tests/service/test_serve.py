@@ -153,6 +153,7 @@ def test_sigterm_finishes_what_was_accepted():
         give_up = time.monotonic() + 30
         while server.metric("retouch_cache_total") < 4 and time.monotonic() < give_up:
             time.sleep(0.01)
+        assert server.metric("retouch_cache_total") >= 4, "the requests never came in"
         assert server.stop() == 0
         for thread in threads:
             thread.join()
