@@ -173,12 +173,12 @@ def main() -> None:
 
 def measured(name: str, form: str, side: int, threads: int) -> str:
     architecture = registry.get(name)
-    if form == "onnxruntime" and (architecture.task == "upscale" or not architecture.trainable):
+    if form == "onnxruntime" and (architecture.task == "upscale" or not architecture.exportable):
         return "-"  # only the upscalers' features are exported, and algorithms are not
-    if form == "bfloat16" and not architecture.trainable:
+    if form == "bfloat16" and not architecture.exportable:
         return "-"
     if form == "compiled" and (
-        architecture.task == "upscale" or not architecture.trainable or name == "patch-swap"
+        architecture.task == "upscale" or not architecture.exportable or name == "patch-swap"
     ):
         return "-"  # rendering and searches follow their data
     command = [sys.executable, __file__, "--one", name, form, "--side", str(side), "--threads", str(threads)]

@@ -38,6 +38,7 @@ class ModelEntry:
     arguments: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
     source: str = ""
+    without: tuple[str, ...] = ()  # beginnings of the names of what only others of this file's models need
     default_on: tuple[str, ...] = ()  # device kinds ("cpu", "cuda") on which this is its task's default
     quality: dict[str, Any] = field(default_factory=dict)
 
@@ -70,7 +71,7 @@ def read_manifest(folder: Path) -> list[ModelEntry]:
     entries = []
     for row in rows:
         row = dict(row)
-        row["default_on"] = tuple(row.pop("default_on", ()))
+        row |= {key: tuple(row.get(key, ())) for key in ("without", "default_on")}
         if row.get("file") and Path(row["file"]).name != row["file"]:
             raise WeightsError(f"{path}: file of model {row.get('name')!r} must be a plain file name")
         entries.append(ModelEntry(folder=folder, **row))
@@ -95,7 +96,7 @@ def default_model(task: registry.Task, device: str, models: dict[str, ModelEntry
 
 
 def read_weights(entry: ModelEntry) -> dict[str, torch.Tensor]:
-    """The tensors of a model's file, in float32, after its digest was checked."""
+    """A model's tensors, in float32, after its file's digest was checked."""
     path = entry.path
     if path is None:
         return {}
@@ -106,7 +107,11 @@ def read_weights(entry: ModelEntry) -> dict[str, torch.Tensor]:
     if hashlib.sha256(content).hexdigest() != entry.sha256:
         raise WeightsError(f"model {entry.name!r}: {path.name} does not match its digest in {MANIFEST}")
     tensors = load_safetensors(content)
-    return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+    return {
+        key: value.float() if value.is_floating_point() else value
+        for key, value in tensors.items()
+        if not key.startswith(entry.without)
+    }
 
 
 def load(model: str, entry: ModelEntry | None = None) -> nn.Module:

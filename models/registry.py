@@ -35,7 +35,7 @@ class Architecture:
     size: SizeRule
     window: int
     sketch: bool = False
-    trainable: bool = True
+    exportable: bool = True
 
 
 _ARCHITECTURES: dict[str, Architecture] = {}
@@ -49,7 +49,7 @@ def architecture(
     size: SizeRule,
     window: int,
     sketch: bool = False,
-    trainable: bool = True,
+    exportable: bool = True,
 ) -> Callable[[Net], Net]:
     """Class decorator that enters a network into the registry.
 
@@ -60,7 +60,7 @@ def architecture(
     def enter(cls: Net) -> Net:
         if name in _ARCHITECTURES:
             raise ValueError(f"architecture {name!r} is registered twice")
-        _ARCHITECTURES[name] = Architecture(name, task, paper, cls, size, window, sketch, trainable)
+        _ARCHITECTURES[name] = Architecture(name, task, paper, cls, size, window, sketch, exportable)
         return cls
 
     return enter

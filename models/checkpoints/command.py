@@ -116,7 +116,7 @@ def verify(arguments: argparse.Namespace) -> int:
 def export(arguments: argparse.Namespace) -> int:
     net = manifest.load(arguments.model)
     entry = manifest.installed()[arguments.model]
-    if not registry.get(entry.architecture).trainable:
+    if not registry.get(entry.architecture).exportable:
         raise CheckpointError(f"{entry.architecture} is an algorithm; it has no ONNX form")
     module, inputs, names = heavy_part(net, entry.task)
     arguments.onnx.write_bytes(to_onnx(module, inputs, names))

@@ -10,11 +10,13 @@ weights as they are.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.inpainting.finish import Finish
 from models.inpainting.patchmatch import GUIDED_LEVELS, PatchMatch
 from models.inpainting.structure import Structure
 from models.layers.smooth import blur, smooth_fill
@@ -37,14 +39,24 @@ MIRRORS = ((), (3,), (2,), (2, 3))  # axes along which the picture is turned for
     size=SizeRule(minimum=16, multiple=16),
     window=1024,
     sketch=True,
-    trainable=False,
+    exportable=False,
 )
 class GuidedPatchMatch(Structure):
     window = 1024  # patches are copied at full size; only the drawing is made smaller
 
+    def __init__(
+        self, widths: Sequence[int] = (48, 96, 128), blocks: int = 2, bottom: int = 1, finish: int = 0
+    ) -> None:
+        """`finish`: the width of the last step's network; at 0 it does without one."""
+        super().__init__(widths, blocks, bottom)
+        self.requires_grad_(not finish)  # the drawing has been learnt before
+        self.finish = Finish(finish) if finish else None
+
     def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> Tensor:
         factor = max(1.0, max(image.shape[-2:]) / LARGEST_DRAWING)
         guide, fill = self.proposed(image.float(), mask, sketch, factor)
+        if self.finish is not None:
+            return self.finish(guide, fill, mask).to(image.dtype)
         if factor == 1:
             # Two guesses at the same detail: their mean is nearer to the truth than either.
             fill = (fill + guide) / 2

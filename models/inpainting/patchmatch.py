@@ -30,7 +30,7 @@ THICK = 4  # the coarsest level's holes are at most so many pixels from their ri
     paper="PatchMatch (SIGGRAPH 2009), Space-time completion of video (PAMI 2007)",
     size=SizeRule(),
     window=512,
-    trainable=False,
+    exportable=False,
 )
 class PatchMatch(nn.Module):
     multiple = 1

@@ -32,20 +32,24 @@ def smooth_fill(image: Tensor, mask: Tensor, unknown: float = 0.5) -> Tensor:
 
 def without_grid(x: Tensor) -> Tensor:
     """`x` smoothed by just what takes out whatever repeats every four pixels, or every two."""
-    channels = int(x.shape[1])
-    line = torch.tensor([1.0, 2.0, 2.0, 2.0, 1.0], dtype=x.dtype, device=x.device) / 8
-    x = F.pad(x, (2, 2, 2, 2), mode="replicate")
-    x = F.conv2d(x, line.view(1, 1, 5, 1).expand(channels, 1, 5, 1), groups=channels)
-    return F.conv2d(x, line.view(1, 1, 1, 5).expand(channels, 1, 1, 5), groups=channels)
+    return along_both(x, torch.tensor([1.0, 2.0, 2.0, 2.0, 1.0], device=x.device) / 8)
 
 
 def blur(x: Tensor, sigma: float, reach: float = 3.0, border: str = "replicate") -> Tensor:
     """`x` (B, C, H, W) under a Gaussian, which is cut off at `reach` sigmas."""
     cut = int(reach * sigma + 0.5)
-    away = torch.arange(-cut, cut + 1, device=x.device, dtype=x.dtype)
+    away = torch.arange(-cut, cut + 1, device=x.device, dtype=torch.float32)
     line = torch.exp(-away.square() / (2 * sigma**2))
-    line = line / line.sum()
+    return along_both(x, line / line.sum(), border)
+
+
+def along_both(x: Tensor, line: Tensor, border: str = "replicate") -> Tensor:
+    """Each channel of `x` weighted by `line` along its columns and along its rows."""
     channels = int(x.shape[1])  # a number, not a value traced: ONNX wants kernels of known size
-    x = F.pad(x, (cut,) * 4, mode=border)
-    x = F.conv2d(x, line.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
-    return F.conv2d(x, line.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
+    cut = len(line) // 2
+    # Never in bfloat16: some processors' kernels for long lines of single channels all but stand still in it.
+    with torch.autocast(x.device.type, enabled=False):
+        wide = F.pad(x.float(), (cut,) * 4, mode=border)
+        down = F.conv2d(wide, line.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+        both = F.conv2d(down, line.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
+    return both.to(x.dtype)

@@ -69,16 +69,25 @@ class InpaintConfig:
     compile: bool = False
     loss: Weights = field(default_factory=Weights)
     contours: Curriculum | None = None  # for foreground-aware
+    proposals: int = 0  # for guided-patchmatch: samples that are drawn and copied ahead
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
 Batch = tuple[Tensor, Tensor, Tensor]  # bytes of pictures, tints, masks
+Proposal = tuple[Tensor, Tensor]  # what was drawn in the hole and what was copied into it
 
 
 def outputs(
-    net: nn.Module, image: Tensor, mask: Tensor, sketch: Tensor | None, sides: bool = False
+    net: nn.Module,
+    image: Tensor,
+    mask: Tensor,
+    sketch: Tensor | None,
+    proposal: Proposal | None = None,
+    sides: bool = False,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """The network's pictures, the final one last, and its side outputs where they are wanted."""
+    if proposal:
+        return [net.finish(*proposal, mask)], []  # type: ignore[operator]
     if sides:
         answer, *smaller = net.pyramid(image, mask)  # type: ignore[operator]
         return [answer], smaller
@@ -109,11 +118,11 @@ class InpaintRecipe:
             self.critic = CRITICS[config.critic](config.critic_width)
             self.modules["critic"] = self.critic
             self.optimisers["critic"] = self.prepared(self.critic, config.critic_rate)
-        self.lessons: ContourLessons | None = None
+        self.contours: ContourLessons | None = None
         if config.contours:
-            self.lessons = ContourLessons(config.contours, self.net)
-            self.modules["contour_critic"] = self.lessons.critic
-            self.optimisers["contour_critic"] = self.prepared(self.lessons.critic, config.critic_rate)
+            self.contours = ContourLessons(config.contours, self.net)
+            self.modules["contour_critic"] = self.contours.critic
+            self.optimisers["contour_critic"] = self.prepared(self.contours.critic, config.critic_rate)
         self.features: Callable[[Tensor], list[Tensor]] | None = features.to(device) if features else None
         if self.features is None and (config.loss.perceptual or config.loss.style):
             raise TrainingError("perceptual and style losses need a feature network: --features")
@@ -129,6 +138,9 @@ class InpaintRecipe:
         fused = self.device.type == "cuda"
         return torch.optim.Adam(learning, lr=rate, betas=self.config.betas, fused=fused)
 
+    def begin(self) -> None:
+        """Everything lies ready."""
+
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
         count, side, growing = self.config.batch, self.config.side, self.config.growing
         progress = min(1.0, step / growing) if growing else 1.0
@@ -140,27 +152,28 @@ class InpaintRecipe:
     def moved(self, values: Any) -> Tensor:
         return torch.from_numpy(values).to(self.device, non_blocking=True)
 
-    def prepare(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Picture, mask and sketch as the network takes them."""
+    def prepare(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None, Proposal | None]:
+        """Picture, mask, sketch and what is proposed for the hole, as the network takes them."""
         pictures, tints, masks = batch
         image = (pictures.float() / 255 * tints).clamp(0, 1).contiguous(memory_format=torch.channels_last)
         kept = self.config.sketches
-        return image, masks.float(), drop(edges(image), kept, self.chance) if kept else None
+        return image, masks.float(), drop(edges(image), kept, self.chance) if kept else None, None
 
     def step(self, batch: Batch, step: int) -> Losses:
         self.chance.manual_seed(step)  # so that a resumed run draws what an unbroken one would have
-        truth, mask, sketch = self.prepare(batch)
+        truth, mask, sketch, proposal = self.prepare(batch)
         self.net.train()
         losses: dict[str, Tensor] = {}
         taught: dict[str, Tensor] = {}
         sides: list[Tensor] = []
-        if self.lessons:
-            lesson = self.lessons.teach(truth, mask, sketch, step, self.optimisers["contour_critic"])
+        if self.contours:
+            lesson = self.contours.teach(truth, mask, sketch, step, self.optimisers["contour_critic"])
             answers, taught = lesson.answers, lesson.losses
             losses["contour_critic"] = lesson.critic
         else:
             with autocast(self.device):
-                answers, sides = self.outputs(self.net, truth, mask, sketch, bool(self.config.loss.pyramid))
+                pyramid = bool(self.config.loss.pyramid)
+                answers, sides = self.outputs(self.net, truth, mask, sketch, proposal, pyramid)
             answers, sides = ([answer.float() for answer in part] for part in (answers, sides))
         composite = answers[-1] * mask + truth * (1 - mask)
         seen = torch.zeros_like(mask) if sketch is None else sketch * mask
@@ -248,14 +261,15 @@ class InpaintRecipe:
     def sample(self, net: nn.Module) -> Image.Image:
         """Four pictures: what was given, each stage, and the truth."""
         self.chance.manual_seed(0)
-        batch = self.batch(self.config.growing, np.random.default_rng(0))
-        truth, mask, sketch = self.prepare(batch)
-        truth, mask, sketch = truth[:4], mask[:4], None if sketch is None else sketch[:4]
-        answers, _ = outputs(net, truth, mask, sketch)
+        truth, mask, sketch, proposal = self.prepare(
+            self.batch(self.config.growing, np.random.default_rng(0))
+        )
+        answers, _ = outputs(net, truth, mask, sketch, proposal)
         given = truth * (1 - mask) + (0.5 if sketch is None else 1 - sketch) * mask
-        drawn = [self.lessons.drawn(net, truth, mask, sketch)] if self.lessons else []
-        columns = [given, *drawn, *(answer * mask + truth * (1 - mask) for answer in answers), truth]
-        sheet = torch.cat([torch.cat(list(column), -2) for column in columns], -1)
+        drawn = [self.contours.drawn(net, truth, mask, sketch)] if self.contours else []
+        stages = [*(proposal or ()), *answers]
+        columns = [given, *drawn, *(stage * mask + truth * (1 - mask) for stage in stages), truth]
+        sheet = torch.cat([torch.cat(list(column[:4]), -2) for column in columns], -1)
         return Image.fromarray((sheet.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).cpu().numpy())
 
 
@@ -271,4 +285,8 @@ def make_recipe(
     recipe = InpaintConfig(**asked)
     pictures = Pictures(data, cache, int(LONGEST * recipe.side))
     network = load_features(features) if features else None
+    if recipe.proposals:
+        from models.training.finishing import FinishRecipe
+
+        return FinishRecipe(config["architecture"], recipe, pictures, device, network, cache)
     return InpaintRecipe(config["architecture"], recipe, pictures, device, network)

@@ -56,6 +56,9 @@ class UpscaleRecipe:
         self.crops = Crops(self.pictures, device)
         self.shrunk = Crops(Pictures(data, cache, SHRUNK), device) if config.shrunk else self.crops
 
+    def begin(self) -> None:
+        """Everything lies ready."""
+
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
         choices = WHOLE if rng.random() < self.config.whole else TENTHS
         scale = choices[int(rng.integers(len(choices)))]

@@ -177,7 +177,7 @@ def l1_of(net, photographs, tmp_path):
     """Of one batch, always the same."""
     pictures = Pictures(photographs, tmp_path / "cache")
     recipe = InpaintRecipe("structure", InpaintConfig(batch=12, side=64), pictures, torch.device("cpu"), None)
-    truth, mask, _ = recipe.prepare(recipe.batch(0, np.random.default_rng(0)))
+    truth, mask, *_ = recipe.prepare(recipe.batch(0, np.random.default_rng(0)))
     with torch.no_grad():
         return float(reconstruction.l1(net(truth, mask), truth, mask, 6, 1))
 
@@ -208,6 +208,8 @@ def shrunk(config):
     asked = config["recipe"] | {"batch": 2, "arguments": small}
     if "side" in asked:
         asked |= {"side": 128, "critic_width": 4, "compile": False}
+    if "proposals" in asked:
+        asked |= {"proposals": 8}
     return config | {"recipe": asked}
 
 
@@ -316,6 +318,7 @@ def test_configs_make_recipes_of_files_that_ship(file, photographs, features, tm
         shrunk(config), photographs, tmp_path / "cache", torch.device("cpu"), features
     )
     Schedule(**config["schedule"])
+    recipe.begin()
     rng = np.random.default_rng(0)
     assert all(
         torch.isfinite(torch.as_tensor(loss)) for loss in recipe.step(recipe.batch(0, rng), 0).values()

@@ -44,7 +44,7 @@ class OnnxBackend(TorchBackend):
         return TorchResident(Exported(session, net), self._device, None, size)
 
     def _session(self, net: nn.Module, entry: ModelEntry) -> onnxruntime.InferenceSession:
-        if not registry.get(entry.architecture).trainable:
+        if not registry.get(entry.architecture).exportable:
             raise ValueError("it is an algorithm, not a network")
         module, inputs, names = heavy_part(net, entry.task)
         content = to_onnx(module, inputs, names)

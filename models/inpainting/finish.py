@@ -1,4 +1,4 @@
-"""The last step of a fill that was drawn and then copied from patches: what to believe of either, and what both lack."""
+"""The last step of a fill that was drawn and copied: what to believe of either, and what both lack."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FINE = 16  # channels at full size
 class Finish(nn.Module):
     """A U-Net from half of the resolution down, `width` wide, and two convolutions at full size.
 
-    It answers with the drawing, a share of what the copy adds to it, and a correction. At first, untrained, half
+    It answers with the drawing, a share of what the copy adds to it, and a correction. Untrained that is half
     of the copy and no correction.
     """
 

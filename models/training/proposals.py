@@ -18,12 +18,12 @@ from models.training.crops import Crops
 from models.training.masks import random_mask
 from models.training.sketches import drop, edges
 
-PLANES = 10  # truth, drawing and copy in colour, and the hole
+PLANES = 10  # truth, drawing and copy in colour, and the hole, which is 1
 TOGETHER = 8
 SMALLER = 4  # every so many groups are drawn at half size, as in large pictures
 
 
-class Lessons:
+class Proposals:
     def __init__(
         self,
         net: GuidedPatchMatch,
@@ -35,10 +35,11 @@ class Lessons:
         seed: int,
     ) -> None:
         digest = hashlib.sha256(repr((crops.shapes.tolist(), side, sketches, seed)).encode())
-        for value in net.state_dict().values():
-            digest.update(value.cpu().numpy().tobytes())
+        for key, value in net.state_dict().items():
+            if not key.startswith("finish."):  # which is what learns from them
+                digest.update(value.cpu().numpy().tobytes())
         self.side, self.count = side, count // TOGETHER * TOGETHER
-        self.file = cache / f"{digest.hexdigest()[:16]}.lessons"
+        self.file = cache / f"{digest.hexdigest()[:16]}.proposals"
         self._each = PLANES * side * side
         self._make(net, crops, sketches, seed)
         size = self.count * self._each
@@ -51,7 +52,7 @@ class Lessons:
         with self.file.open("ab") as out:
             out.truncate(done * group)  # what was cut off in the middle is made again
             for number in range(done, self.count // TOGETHER):
-                made = lesson(net, crops, self.side, sketches, seed, number)
+                made = propose(net, crops, self.side, sketches, seed, number)
                 out.write(made.cpu().numpy().tobytes())
 
     def take(self, rng: np.random.Generator, count: int) -> Tensor:
@@ -61,7 +62,9 @@ class Lessons:
 
 
 @torch.inference_mode()
-def lesson(net: GuidedPatchMatch, crops: Crops, side: int, sketches: float, seed: int, number: int) -> Tensor:
+def propose(
+    net: GuidedPatchMatch, crops: Crops, side: int, sketches: float, seed: int, number: int
+) -> Tensor:
     rng = np.random.default_rng((seed, number))
     chance = torch.Generator().manual_seed(number)
     truth = crops.scenes(rng, TOGETHER, side).float() / 255
@@ -71,8 +74,8 @@ def lesson(net: GuidedPatchMatch, crops: Crops, side: int, sketches: float, seed
     factor = 2.0 if number % SMALLER == 0 else 1.0
     guide, copied = net.proposed(truth * (1 - mask), mask, sketch, factor)
     guide, copied = (torch.where(mask > 0.5, each, truth) for each in (guide, copied))
-    together = torch.cat([truth, guide, copied, mask / 255], 1)
-    return (together.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
+    colours = torch.cat([truth, guide, copied], 1).clamp(0, 1) * 255 + 0.5
+    return torch.cat([colours.to(torch.uint8), mask.to(torch.uint8)], 1)
 
 
 def turned(planes: Tensor, rng: np.random.Generator) -> Tensor:
