@@ -3,8 +3,8 @@
 The idea is patch-swap's (infer, match, translate), with colours in place of features. `structure` infers, at
 the size that it was trained for; its drawing is brought to the picture's size and made to meet what surrounds
 the hole; PatchMatch finds patches that look like it and copies them; what is smooth in them is moved to the
-drawing's colours; detail fainter than around the hole is made stronger, but only so far. It takes structure's
-weights as they are.
+drawing's colours. A small network that has seen many drawings and copies beside the truth translates: it
+decides how much of either to believe.
 """
 
 from __future__ import annotations
@@ -24,10 +24,7 @@ from models.registry import SizeRule, architecture
 
 # Detail finer than so many pixels of the drawing comes from patches: of one that had to be enlarged, more.
 FINE, COARSE = 3.0, 8.0
-DETAIL = 2.0  # pixels: what is finer may have to be made stronger, for patches like a soft drawing are soft
-STRONGEST = 9.0  # times
-INVENTED = 0.027  # root mean square of the detail that may be added so: more is wrong more than it is sharp
-RIM = 24  # pixels round a hole that say how strong detail is
+BELIEVED = 0.9  # of what copies add to the drawing: the last step has learnt from somewhat softer copies
 LARGEST_DRAWING = 512  # pixels a side
 MIRRORS = ((), (3,), (2,), (2, 3))  # axes along which the picture is turned for each of the drawings
 
@@ -45,22 +42,17 @@ class GuidedPatchMatch(Structure):
     window = 1024  # patches are copied at full size; only the drawing is made smaller
 
     def __init__(
-        self, widths: Sequence[int] = (48, 96, 128), blocks: int = 2, bottom: int = 1, finish: int = 0
+        self, widths: Sequence[int] = (48, 96, 128), blocks: int = 2, bottom: int = 1, finish: int = 32
     ) -> None:
-        """`finish`: the width of the last step's network; at 0 it does without one."""
+        """`finish`: the width of the last step's network, which alone learns here; `structure` has learnt."""
         super().__init__(widths, blocks, bottom)
-        self.requires_grad_(not finish)  # the drawing has been learnt before
-        self.finish = Finish(finish) if finish else None
+        self.requires_grad_(False)
+        self.finish = Finish(finish)
 
     def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> Tensor:
         factor = max(1.0, max(image.shape[-2:]) / LARGEST_DRAWING)
-        guide, fill = self.proposed(image.float(), mask, sketch, factor)
-        if self.finish is not None:
-            return self.finish(guide, fill, mask).to(image.dtype)
-        if factor == 1:
-            # Two guesses at the same detail: their mean is nearer to the truth than either.
-            fill = (fill + guide) / 2
-        return detailed(fill, image.float(), mask).to(image.dtype)
+        guide, copied = self.proposed(image.float(), mask, sketch, factor)
+        return self.finish(guide, torch.lerp(guide, copied, BELIEVED), mask).to(image.dtype)
 
     def proposed(
         self, image: Tensor, mask: Tensor, sketch: Tensor | None, factor: float
@@ -113,21 +105,3 @@ def textured(guide: Tensor, image: Tensor, mask: Tensor, factor: float = 1.0) ->
     samples = zip(image, holes, guide, strict=True)
     copied = torch.stack([search.complete(*each, levels) for each in samples])
     return copied + blur(mask * (guide - copied), sigma) * mask
-
-
-def detailed(fill: Tensor, image: Tensor, mask: Tensor) -> Tensor:
-    """The fill with its detail as strong as that of what surrounds the holes, or nearly, and never weaker."""
-    composite = torch.where(mask > 0.5, fill, image)
-    detail = composite - blur(composite, DETAIL)
-    near = F.max_pool2d(mask, 2 * RIM + 1, 1, RIM) - mask
-    inside, around = (energy(detail, where) for where in (mask, near))
-    inside = inside.clamp(min=1e-8)
-    strength = (around / inside).sqrt().clamp(1, STRONGEST)
-    strength = torch.minimum(strength, 1 + INVENTED / inside.sqrt())
-    return torch.where(mask > 0.5, composite + (strength - 1) * detail, fill)
-
-
-def energy(detail: Tensor, where: Tensor) -> Tensor:
-    """(B, 1, 1, 1): mean square over the places that count."""
-    total = (detail.square() * where).sum((1, 2, 3), keepdim=True)
-    return total / (3 * where.sum((1, 2, 3), keepdim=True)).clamp(min=1)

@@ -16,11 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.layers.patch_field import PatchField, patches_of
-from models.layers.smooth import smooth_fill
+from models.layers.smooth import blur, smooth_fill
 from models.registry import SizeRule, architecture
 
 SMALLEST = 24  # no level is smaller than this
 GUIDED_LEVELS = 3  # a guide is trusted at a quarter of the resolution
+# A guide is softer than the picture, and patches that look like it would be the softest ones: compared in a
+# picture that is soft as well, any will do whose colours are right. The guide is looked at more than once.
+SOFT, LOOKS = 1.0, 2
 THICK = 4  # the coarsest level's holes are at most so many pixels from their rim to their middle
 
 
@@ -80,17 +83,35 @@ class PatchMatch(nn.Module):
             field = begun
             # Coarse levels decide what goes where and are cheap; fine ones only follow.
             rounds = max(1, self.rounds - 2 * (len(levels) - 1 - depth)) if depth else 1
-            answer = self.refine(answer, gone, field, rounds, last=depth == 0)
+            looks = LOOKS if guide is not None and depth == len(levels) - 1 else 0
+            sigma = 0.0 if guide is None else SOFT
+            answer = self.refine(answer, gone, field, rounds, looks, sigma, last=depth == 0)
         return answer
 
-    def refine(self, answer: Tensor, gone: Tensor, field: PatchField, rounds: int, last: bool) -> Tensor:
+    def refine(
+        self,
+        answer: Tensor,
+        gone: Tensor,
+        field: PatchField,
+        rounds: int,
+        looks: int = 0,
+        sigma: float = 0.0,
+        last: bool = False,
+    ) -> Tensor:
+        """So many rounds of search and vote, the first `looks` of search alone.
+
+        With a `sigma`, patches are compared in a picture blurred by so many pixels.
+        """
         pixels = gone.flatten().nonzero().flatten()
         # Patches near the rim know more; those deep inside have only been guessed.
         trust = torch.pow(1.3, -depth_of(gone).flatten()[field.targets])
         few = rounds == 1
         jumps, searches = ((1,), 1) if few else ((4, 1), self.searches)
         for turn in range(rounds):
-            field.improve(patches_of(answer, self.size), jumps, searches)
+            seen = blur(answer[None], sigma)[0] if sigma else answer
+            field.improve(patches_of(seen, self.size), jumps, searches)
+            if turn < looks:
+                continue
             filled = field.vote(answer, pixels, trust, sharp=last and turn == rounds - 1)
             answer = answer.flatten(1).index_copy(1, pixels, filled).view_as(answer)
         return answer

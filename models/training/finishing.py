@@ -30,8 +30,8 @@ class FinishRecipe(InpaintRecipe):
     ) -> None:
         super().__init__(architecture, config, pictures, device, features)
         self.cache = cache
-        if not isinstance(self.net, GuidedPatchMatch) or self.net.finish is None:
-            raise TrainingError("proposals are for guided-patchmatch with a finish")
+        if not isinstance(self.net, GuidedPatchMatch):
+            raise TrainingError("[recipe] proposals are for guided-patchmatch")
 
     def begin(self) -> None:
         assert isinstance(self.net, GuidedPatchMatch)

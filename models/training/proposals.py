@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.inpainting.guided_patchmatch import GuidedPatchMatch
+from models.inpainting.guided_patchmatch import COARSE, FINE, GuidedPatchMatch
+from models.inpainting.patchmatch import GUIDED_LEVELS, LOOKS, SOFT
 from models.training.crops import Crops
 from models.training.masks import random_mask
 from models.training.sketches import drop, edges
@@ -34,7 +35,8 @@ class Proposals:
         sketches: float,
         seed: int,
     ) -> None:
-        digest = hashlib.sha256(repr((crops.shapes.tolist(), side, sketches, seed)).encode())
+        settings = (crops.shapes.tolist(), side, sketches, seed, SOFT, LOOKS, GUIDED_LEVELS, FINE, COARSE)
+        digest = hashlib.sha256(repr(settings).encode())
         for key, value in net.state_dict().items():
             if not key.startswith("finish."):  # which is what learns from them
                 digest.update(value.cpu().numpy().tobytes())

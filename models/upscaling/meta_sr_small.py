@@ -26,7 +26,7 @@ from models.upscaling.upscaler import Upscaler
     window=128,
 )
 class MetaSRSmall(Upscaler):
-    def __init__(self, channels: int = 64, blocks: int = 10, hidden: int = 48) -> None:
+    def __init__(self, channels: int = 64, blocks: int = 16, hidden: int = 48) -> None:
         super().__init__()
         self.head = nn.Conv2d(3, channels, 3, padding=1)
         self.body = nn.Sequential(*(ResidualBlock(channels) for _ in range(blocks)))

@@ -27,7 +27,7 @@ proposals = {proposals}
 [recipe.arguments]
 widths = [4, 4, 4]
 blocks = 1
-finish = {finish}
+finish = 4
 [recipe.loss]
 hole = 6.0
 patches = 1.0
@@ -99,7 +99,7 @@ def turn(planes, upside, mirrored, turned):
 
 def test_it_learns_and_the_drawing_stays(photographs, tmp_path, monkeypatch):
     config = tmp_path / "finish.toml"
-    config.write_text(CONFIG.format(finish=4, proposals=2 * TOGETHER))
+    config.write_text(CONFIG.format(proposals=2 * TOGETHER))
     first = train(config, photographs, out_dir=tmp_path / "first")
     with (tmp_path / "first/log.csv").open() as file:
         losses = [float(row["l1"]) + float(row["patches"]) for row in csv.DictReader(file)]
@@ -112,8 +112,9 @@ def test_it_learns_and_the_drawing_stays(photographs, tmp_path, monkeypatch):
     assert changed == {key for key in before if key.startswith("finish.")}
 
 
-def test_proposals_need_a_last_step(photographs, tmp_path):
+def test_proposals_are_for_the_model_that_makes_them(photographs, tmp_path):
     config = tmp_path / "none.toml"
-    config.write_text(CONFIG.format(finish=0, proposals=TOGETHER))
-    with pytest.raises(TrainingError, match="finish"):
+    text = CONFIG.format(proposals=TOGETHER).replace("guided-patchmatch", "structure")
+    config.write_text(text.replace("finish = 4", ""))
+    with pytest.raises(TrainingError, match="guided-patchmatch"):
         train(config, photographs, out_dir=tmp_path / "run")

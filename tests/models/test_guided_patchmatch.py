@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import models
-from models.inpainting.guided_patchmatch import DETAIL, INVENTED, STRONGEST, detailed, meeting, textured
+from models.inpainting.guided_patchmatch import meeting, textured
 from models.layers.smooth import blur
 
 NAMES = ["structure", "guided-patchmatch"]
@@ -70,9 +70,9 @@ def test_a_sketch_counts_inside_the_hole_alone(name):
     assert not torch.equal(net(image, mask, sketch), without)
 
 
-def test_both_take_the_same_weights():
-    structure, guided = make("structure"), make("guided-patchmatch")
-    guided.load_state_dict(structure.state_dict(), strict=True)
+def test_its_weights_are_structures_and_a_last_steps():
+    structure, guided = make("structure").state_dict(), make("guided-patchmatch").state_dict()
+    assert {key for key in guided if not key.startswith("finish.")} == structure.keys()
 
 
 def test_a_drawing_meets_what_surrounds_the_hole(mask):
@@ -93,18 +93,3 @@ def test_large_pictures_are_drawn_small_and_textured_at_full_size():
     inside = mask.bool().expand_as(checks)
     filled = textured(blur(checks, 8.0), checks, mask, 800 / 512)
     assert filled[inside].std() > 0.7 * checks[inside].std()
-
-
-def test_detail_is_as_strong_as_around_the_hole(striped, mask):
-    inside = mask.bool().expand_as(striped)
-    smooth = blur(striped, DETAIL)
-    weak = torch.where(inside, smooth + 0.6 * (striped - smooth), striped)
-    stronger = detailed(weak, striped, mask)
-    assert (stronger - striped)[inside].abs().mean() < 0.5 * (weak - striped)[inside].abs().mean()
-    assert (detailed(striped, striped, mask) - striped).abs().max() < 0.05  # nothing is missing
-    weakest = torch.where(inside, smooth + 0.01 * (striped - smooth), striped)
-    limit = (STRONGEST - 1) * (weakest - blur(weakest, DETAIL)).abs()
-    assert ((detailed(weakest, striped, mask) - weakest).abs() <= limit + 1e-6)[inside].all()
-    for texture in (weak, weakest, smooth):
-        added = (detailed(texture, striped, mask) - texture)[inside]
-        assert added.square().mean().sqrt() <= 1.01 * INVENTED
