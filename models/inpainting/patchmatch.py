@@ -83,7 +83,7 @@ class PatchMatch(nn.Module):
             field = begun
             # Coarse levels decide what goes where and are cheap; fine ones only follow.
             rounds = max(1, self.rounds - 2 * (len(levels) - 1 - depth)) if depth else 1
-            looks = LOOKS if guide is not None and depth == len(levels) - 1 else 0
+            looks = min(LOOKS, rounds - 1) if guide is not None and depth == len(levels) - 1 else 0
             sigma = 0.0 if guide is None else SOFT
             answer = self.refine(answer, gone, field, rounds, looks, sigma, last=depth == 0)
         return answer

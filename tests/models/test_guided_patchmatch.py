@@ -41,6 +41,14 @@ def test_the_fill_has_the_guides_colours_and_the_pictures_texture(striped, mask)
     assert torch.equal(filled[~inside], striped[~inside])
 
 
+def test_scratches_are_filled_with_texture_too(striped):
+    mask = torch.zeros(1, 1, 96, 96)
+    mask[..., 30:36, 10:80] = 1
+    filled = textured(blur(striped, 4.0), striped, mask)
+    inside = mask.bool().expand_as(filled)
+    assert filled[inside].std() > 0.8 * striped[inside].std()
+
+
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
 def test_answers_depend_on_nothing_else(name):
