@@ -49,7 +49,8 @@ def along_both(x: Tensor, line: Tensor, border: str = "replicate") -> Tensor:
     cut = len(line) // 2
     # Never in bfloat16: some processors' kernels for long lines of single channels all but stand still in it.
     with torch.autocast(x.device.type, enabled=False):
-        wide = F.pad(x.float(), (cut,) * 4, mode=border)
+        wide = F.pad(x.to(torch.promote_types(x.dtype, torch.float32)), (cut,) * 4, mode=border)
+        line = line.to(wide.dtype)
         down = F.conv2d(wide, line.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
         both = F.conv2d(down, line.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
     return both.to(x.dtype)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import models
+from models import manifest
 from models.inpainting.guided_patchmatch import meeting, textured
 from models.layers.smooth import blur
 
@@ -81,6 +82,11 @@ def test_a_sketch_counts_inside_the_hole_alone(name):
 def test_its_weights_are_structures_and_a_last_steps():
     structure, guided = make("structure").state_dict(), make("guided-patchmatch").state_dict()
     assert {key for key in guided if not key.startswith("finish.")} == structure.keys()
+
+
+def test_both_ship_in_one_file():
+    structure, guided = (manifest.load(name).state_dict() for name in NAMES)
+    assert all(torch.equal(guided[key], value) for key, value in structure.items())
 
 
 def test_a_drawing_meets_what_surrounds_the_hole(mask):
