@@ -60,7 +60,7 @@ def untiled(pixels: np.ndarray, scale: float) -> np.ndarray:
 
 @pytest.mark.parametrize("scale", [1.1, 2.7])
 def test_tiles_leave_no_seam(runner, scale):
-    pixels = scene(150, 290)
+    pixels = scene(250, 450)
     result = enlarge(runner, pixels, scale=scale)
     assert result.windows == 6
     assert np.abs(pixels_of(result.content) - untiled(pixels, scale)).max() <= 1
