@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.inpainting.guided_patchmatch import GuidedPatchMatch
 from models.training.errors import TrainingError
-from models.training.inpaint import InpaintConfig, InpaintRecipe, Proposal
-from models.training.pictures import Pictures
+from models.training.inpaint import InpaintRecipe, Proposal
 from models.training.proposals import Proposals
 
 SEED = 1
 
 
 class FinishRecipe(InpaintRecipe):
-    def __init__(
-        self,
-        architecture: str,
-        config: InpaintConfig,
-        pictures: Pictures,
-        device: torch.device,
-        features: nn.Module | None,
-        cache: Path,
-    ) -> None:
-        super().__init__(architecture, config, pictures, device, features)
-        self.cache = cache
+    def begin(self) -> None:
         if not isinstance(self.net, GuidedPatchMatch):
             raise TrainingError("[recipe] proposals are for guided-patchmatch")
-
-    def begin(self) -> None:
-        assert isinstance(self.net, GuidedPatchMatch)
-        config = self.config
+        config, cache = self.config, self.pictures.file.parent
         self.proposals = Proposals(
-            self.net, self.crops, self.cache, config.proposals, config.side, config.sketches, SEED
+            self.net, self.crops, cache, config.proposals, config.side, config.sketches, SEED
         )
 
     def batch(self, step: int, rng: np.random.Generator) -> Any:

@@ -106,6 +106,7 @@ class InpaintRecipe:
         features: nn.Module | None,
     ) -> None:
         self.config, self.device = config, device
+        self.pictures = pictures
         self.crops = Crops(pictures, device)
         if device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # every batch has the same shape
@@ -285,8 +286,7 @@ def make_recipe(
     recipe = InpaintConfig(**asked)
     pictures = Pictures(data, cache, int(LONGEST * recipe.side))
     network = load_features(features) if features else None
+    kind = InpaintRecipe
     if recipe.proposals:
-        from models.training.finishing import FinishRecipe
-
-        return FinishRecipe(config["architecture"], recipe, pictures, device, network, cache)
-    return InpaintRecipe(config["architecture"], recipe, pictures, device, network)
+        from models.training.finishing import FinishRecipe as kind  # which builds on this module
+    return kind(config["architecture"], recipe, pictures, device, network)

@@ -106,7 +106,8 @@ def test_it_learns_and_the_drawing_stays(photographs, tmp_path, monkeypatch):
     assert np.mean(losses[-8:]) < 0.95 * np.mean(losses[:8])
     assert (tmp_path / "first/sample.png").exists()
     monkeypatch.setenv("RETOUCH_WEIGHTS_DIR", str(first.parent))
-    second = train(config, photographs, out_dir=tmp_path / "second", start="first")
+    config.write_text('start = "first"\n' + config.read_text())
+    second = train(config, photographs, out_dir=tmp_path / "second")
     before, after = load_file(first), load_file(second)
     changed = {key for key, value in before.items() if not torch.equal(after[key], value)}
     assert changed == {key for key in before if key.startswith("finish.")}
