@@ -62,9 +62,10 @@ class Residency:
         """The resident models and the device bytes that each holds."""
         return {name: held.resident.bytes for name, held in self._held.copy().items()}
 
-    def max_batch(self, name: str) -> int:
+    def max_batch(self, name: str, window: Window) -> int:
+        """How many windows like this one the model is given at a time."""
         held = self._held.get(name)
-        return held.max_batch if held else self._max_batch
+        return min(held.max_batch if held else self._max_batch, self._backend.worthwhile(window))
 
     def get(self, name: str) -> Held:
         """The model on the device, loaded if need be; Unavailable, with the reason, if it cannot be."""

@@ -123,17 +123,19 @@ class Waiting:
                 del self._groups[key]
         return removed
 
-    def take(self, limit: Callable[[str], int]) -> list[Slot]:
+    def take(self, limit: Callable[[str, Window], int]) -> list[Slot]:
         """The next batch: of the largest group, unless another has been waiting for too long.
 
-        The jobs of a group take turns, so that a picture of a thousand tiles does not hold up a small one.
+        `limit` says how many windows like one of a model may share it. The jobs of a group take turns, so
+        that a picture of a thousand tiles does not hold up a small one.
         """
         if not self._groups:
             return []
         key = self._choose(limit)
         group = self._groups[key]
+        most = self._limit(key, limit)
         batch: list[Slot] = []
-        while group and len(batch) < limit(key[0]):
+        while group and len(batch) < most:
             ticket, indices = group.popitem(last=False)
             batch.append(Slot(ticket, indices.popleft()))
             if indices:
@@ -142,12 +144,16 @@ class Waiting:
             del self._groups[key]
         return batch
 
-    def _choose(self, limit: Callable[[str], int]) -> tuple[str, Hashable]:
+    def _limit(self, key: tuple[str, Hashable], limit: Callable[[str, Window], int]) -> int:
+        ticket, indices = next(iter(self._groups[key].items()))
+        return limit(key[0], ticket.windows[indices[0]])
+
+    def _choose(self, limit: Callable[[str, Window], int]) -> tuple[str, Hashable]:
         def since(key: tuple[str, Hashable]) -> float:
             return min(ticket.served for ticket in self._groups[key])
 
         def size(key: tuple[str, Hashable]) -> int:
-            return min(limit(key[0]), sum(map(len, self._groups[key].values())))
+            return min(self._limit(key, limit), sum(map(len, self._groups[key].values())))
 
         oldest = min(self._groups, key=since)
         if time.monotonic() - since(oldest) > PATIENCE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -52,6 +53,9 @@ class FakeBackend:
 
     def room(self, resident: Any, window: Window, most: int) -> int:
         return most
+
+    def worthwhile(self, window: Window) -> int:
+        return sys.maxsize
 
     def release(self) -> None: ...
 

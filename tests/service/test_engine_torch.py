@@ -125,3 +125,13 @@ def test_the_backend_loads_and_measures(monkeypatch, tmp_path):
     assert resident.bytes == 4 * (4 * 3 * 81 + 3)
     assert backend.memory > 2**28
     assert backend.room(resident, random_window(1), 2) == 2
+
+
+def test_a_processor_computes_large_windows_one_by_one(monkeypatch, tmp_path):
+    backend = TorchBackend(install_toys(monkeypatch, tmp_path))
+
+    def window(side: int) -> InpaintWindow:
+        return InpaintWindow(np.zeros((side, side, 3), np.uint8), np.ones((side, side), np.uint8))
+
+    assert backend.worthwhile(window(256)) == 4
+    assert backend.worthwhile(window(512)) == backend.worthwhile(window(1024)) == 1

@@ -35,6 +35,9 @@ class Backend(Protocol):
     def room(self, resident: Resident, window: Window, most: int) -> int:
         """How many such windows fit together, up to `most`; measured where memory can be measured."""
 
+    def worthwhile(self, window: Window) -> int:
+        """How many such windows are computed faster together than one after the other."""
+
     def release(self) -> None:
         """Return freed memory to the device."""
 
