@@ -27,6 +27,7 @@ log = logging.getLogger("retouch.worker")
 
 MAX_DELIVERIES = 3
 BATCH_SHARE = 8  # every so many jobs one of the lower priority comes first, so that it never starves
+HEAD_START = 0.005  # seconds in which what was read reaches the engine before more is asked for
 FRESHNESS = 0.2  # share of a new measurement in the average
 
 LATE = DeadlineExceeded("The deadline passed before the answer was ready.")
@@ -127,7 +128,7 @@ class Consumer:
             entries = await self._mailbox.take(self._places - len(self._held), lowest_first=False)
         for entry in entries or await self._mailbox.wait():
             self._hold(entry)
-        await asyncio.sleep(0)  # so that they are loaded before the next are asked for
+        await asyncio.sleep(HEAD_START)
 
     async def _adopt(self) -> None:
         """Take over what dead workers left, one entry at a time and alone.

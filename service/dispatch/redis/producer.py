@@ -22,6 +22,7 @@ from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.tasks import end
 
+AFTERWARDS = 0.02  # seconds in which an answer goes out before its traces are removed
 PATIENCE = 60.0  # seconds that a Redis which is away is given before something is left to its time to live
 NO_RECORD: Mapping[str, str] = {}
 
@@ -173,6 +174,7 @@ class RedisDispatcher:
 
     async def _forget(self, name: str) -> None:
         """Time would delete it too; but while nobody waits, nobody should compute."""
+        await asyncio.sleep(AFTERWARDS)
         until = asyncio.get_running_loop().time() + PATIENCE
         with suppress(TimeoutError):
             await persist(lambda: self._client.unlink(keys.upload(name), keys.outcome(name)), until)
