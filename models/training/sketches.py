@@ -7,15 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.layers.canny import thinned
+from models.layers.colours import luma
 
 THRESHOLD = 0.12  # gradient of the blurred luma, in grey levels of [0, 1] a pixel
 
 
 def edges(image: Tensor) -> Tensor:
     """(B, 1, H, W) in {0, 1}: thin lines where luma changes most, as Canny's detector finds them."""
-    luma = (image * torch.tensor([0.299, 0.587, 0.114], device=image.device).view(3, 1, 1)).sum(1, True)
     line = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=image.device) / 16
-    soft = F.conv2d(F.pad(luma, (2, 2, 2, 2), mode="replicate"), line.view(1, 1, 5, 1) * line)
+    soft = F.conv2d(F.pad(luma(image), (2, 2, 2, 2), mode="replicate"), line.view(1, 1, 5, 1) * line)
     padded = F.pad(soft, (1, 1, 1, 1), mode="replicate")
     across = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
     down = padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
 from models import registry
 from models.imresize import imresize
+from models.layers.colours import luma
 from models.training.crops import Crops, degrade
 from models.training.loop import Losses
 from models.training.pictures import Pictures
@@ -32,6 +32,8 @@ class UpscaleConfig:
     patch: int = 40  # small pixels
     whole: float = 0.5  # share of batches at exactly x2, x3 or x4
     shrunk: float = 0.0  # share of batches from pictures made smaller, which are sharper to the pixel
+    luma: float = 0.0  # weight of the error in brightness, where eyes look, beside that of the colours
+    squares: bool = False  # squared errors instead of absolute ones: what PSNR counts, for a last run
     clip: float = 0.5
     arguments: dict[str, Any] | None = None
 
@@ -77,14 +79,18 @@ class UpscaleRecipe:
             features = self.net.features(small)  # type: ignore[operator]
             side = truth.shape[-1]
             answer = self.net.render(features, scale, region=(0, 0, side, side))  # type: ignore[operator]
-        loss = F.l1_loss(answer.float(), truth)
+        error = answer.float() - truth
+        loss = self.size(error) + self.config.luma * self.size(luma(error))
         optimiser = self.optimisers["net"]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip)
         optimiser.step()
         # As tensors: reading a number off a GPU would make each step wait for it.
-        return {"l1": loss.detach() * 255, "gradient": norm}
+        return {"l1": error.detach().abs().mean() * 255, "gradient": norm}
+
+    def size(self, error: Tensor) -> Tensor:
+        return error.square().mean() if self.config.squares else error.abs().mean()
 
     def sample(self, net: nn.Module) -> Image.Image:
         """Bicubic, ours, truth side by side at x3, for one training picture."""
