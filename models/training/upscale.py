@@ -80,7 +80,7 @@ class UpscaleRecipe:
             side = truth.shape[-1]
             answer = self.net.render(features, scale, region=(0, 0, side, side))  # type: ignore[operator]
         error = answer.float() - truth
-        loss = self.size(error) + self.config.luma * self.size(luma(error))
+        loss = self.loss(error)
         optimiser = self.optimisers["net"]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -89,8 +89,9 @@ class UpscaleRecipe:
         # As tensors: reading a number off a GPU would make each step wait for it.
         return {"l1": error.detach().abs().mean() * 255, "gradient": norm}
 
-    def size(self, error: Tensor) -> Tensor:
-        return error.square().mean() if self.config.squares else error.abs().mean()
+    def loss(self, error: Tensor) -> Tensor:
+        size = Tensor.square if self.config.squares else Tensor.abs
+        return size(error).mean() + self.config.luma * size(luma(error)).mean()
 
     def sample(self, net: nn.Module) -> Image.Image:
         """Bicubic, ours, truth side by side at x3, for one training picture."""

@@ -92,6 +92,18 @@ def test_some_batches_come_from_pictures_made_smaller(tmp_path):
     assert 2 <= sum(spread < 60 for spread in spreads) <= 10
 
 
+def test_an_error_in_brightness_may_count_more_and_squared(photographs, tmp_path):
+    grey = torch.full((1, 3, 2, 2), 0.1)
+    tint = torch.tensor([0.1, 0.0, -0.1 * 0.299 / 0.114]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+    sizes = {}
+    for squares in (False, True):
+        config = UpscaleConfig(luma=2.0, squares=squares)
+        recipe = UpscaleRecipe("meta-sr-small", config, photographs, tmp_path, torch.device("cpu"))
+        sizes[squares] = [float(recipe.loss(error)) for error in (grey, tint)]
+    assert sizes[False] == pytest.approx([0.3, float(tint.abs().mean())])
+    assert sizes[True] == pytest.approx([0.03, float(tint.square().mean())])
+
+
 def test_a_run_ends_when_its_minutes_do(photographs, config, tmp_path):
     out = tmp_path / "runs" / "tiny"
     assert train(config, photographs, minutes=0.01, out_dir=out).exists()
