@@ -38,7 +38,6 @@ class ModelEntry:
     arguments: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
     source: str = ""
-    without: tuple[str, ...] = ()  # beginnings of the names of what only others of this file's models need
     default_on: tuple[str, ...] = ()  # device kinds ("cpu", "cuda") on which this is its task's default
     quality: dict[str, Any] = field(default_factory=dict)
 
@@ -71,7 +70,7 @@ def read_manifest(folder: Path) -> list[ModelEntry]:
     entries = []
     for row in rows:
         row = dict(row)
-        row |= {key: tuple(row.get(key, ())) for key in ("without", "default_on")}
+        row["default_on"] = tuple(row.get("default_on", ()))
         if row.get("file") and Path(row["file"]).name != row["file"]:
             raise WeightsError(f"{path}: file of model {row.get('name')!r} must be a plain file name")
         entries.append(ModelEntry(folder=folder, **row))
@@ -107,11 +106,7 @@ def read_weights(entry: ModelEntry) -> dict[str, torch.Tensor]:
     if hashlib.sha256(content).hexdigest() != entry.sha256:
         raise WeightsError(f"model {entry.name!r}: {path.name} does not match its digest in {MANIFEST}")
     tensors = load_safetensors(content)
-    return {
-        key: value.float() if value.is_floating_point() else value
-        for key, value in tensors.items()
-        if not key.startswith(entry.without)
-    }
+    return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
 
 
 def load(model: str, entry: ModelEntry | None = None) -> nn.Module:

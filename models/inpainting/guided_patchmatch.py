@@ -3,20 +3,18 @@
 The idea is patch-swap's (infer, match, translate), with colours in place of features. `structure` infers, at
 the size that it was trained for; its drawing is brought to the picture's size and made to meet what surrounds
 the hole; PatchMatch finds patches that look like it and copies them; what is smooth in them is moved to the
-drawing's colours. A small network that has seen many drawings and copies beside the truth translates: it
-decides how much of either to believe.
+drawing's colours. Deep inside a large hole a drawing is no more than a guess, and there copies stay as they
+are: what belongs together in a picture looks better than what lies nearest to the truth.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.inpainting.finish import Finish
 from models.inpainting.patchmatch import GUIDED_LEVELS, PatchMatch
 from models.inpainting.structure import Structure
 from models.layers.smooth import blur, smooth_fill
@@ -24,7 +22,7 @@ from models.registry import SizeRule, architecture
 
 # Detail finer than so many pixels of the drawing comes from patches: of one that had to be enlarged, more.
 FINE, COARSE = 3.0, 8.0
-BELIEVED = 0.9  # of what copies add to the drawing: the last step has learnt from somewhat softer copies
+REACH = 8.0  # pixels of the drawing: how far from the rim it is still worth more than copies are
 LARGEST_DRAWING = 512  # pixels a side
 MIRRORS = ((), (3,), (2,), (2, 3))  # axes along which the picture is turned for each of the drawings
 
@@ -41,26 +39,11 @@ MIRRORS = ((), (3,), (2,), (2, 3))  # axes along which the picture is turned for
 class GuidedPatchMatch(Structure):
     window = 1024  # patches are copied at full size; only the drawing is made smaller
 
-    def __init__(
-        self, widths: Sequence[int] = (48, 96, 128), blocks: int = 2, bottom: int = 1, finish: int = 32
-    ) -> None:
-        """`finish`: the width of the last step's network, which alone learns here; `structure` has learnt."""
-        super().__init__(widths, blocks, bottom)
-        self.requires_grad_(False)
-        self.finish = Finish(finish)
-
     def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> Tensor:
         factor = max(1.0, max(image.shape[-2:]) / LARGEST_DRAWING)
-        guide, copied = self.proposed(image.float(), mask, sketch, factor)
-        return self.finish(guide, torch.lerp(guide, copied, BELIEVED), mask).to(image.dtype)
-
-    def proposed(
-        self, image: Tensor, mask: Tensor, sketch: Tensor | None, factor: float
-    ) -> tuple[Tensor, Tensor]:
-        """The picture with what was drawn in its hole, and with patches in the drawing's colours there."""
-        drawing = self.drawn(image, mask, sketch, factor).float().clamp(0, 1)
-        guide = torch.where(mask > 0.5, meeting(drawing, image, mask), image)
-        return guide, textured(guide, image, mask, factor)
+        drawing = self.drawn(image.float(), mask, sketch, factor).float().clamp(0, 1)
+        guide = torch.where(mask > 0.5, meeting(drawing, image, mask), image.float())
+        return textured(guide, image.float(), mask, deep(mask, sketch, factor), factor).to(image.dtype)
 
     def drawn(self, image: Tensor, mask: Tensor, sketch: Tensor | None, factor: float) -> Tensor:
         """What `structure` makes of the picture, `factor` times smaller."""
@@ -92,9 +75,22 @@ def meeting(drawing: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     return drawing + smooth_fill(image - drawing, mask, unknown=0.0)
 
 
+def deep(mask: Tensor, sketch: Tensor | None = None, factor: float = 1.0) -> Tensor:
+    """How far a drawing is a mere guess: 0 near a hole's rim, and in all of a narrow hole; 1 in the middle of
+    a large one. A sketch's lines count as rims.
+    """
+    unknown = mask.float()
+    if sketch is not None:
+        unknown = unknown * (blur(sketch.float(), REACH * factor / 4) < 0.01)
+    # So much of what lies around is missing one REACH from a straight rim, and two REACH from it.
+    return ((blur(unknown, REACH * factor) - 0.84) / (0.98 - 0.84)).clamp(0, 1) * mask
+
+
 @torch.no_grad()
-def textured(guide: Tensor, image: Tensor, mask: Tensor, factor: float = 1.0) -> Tensor:
-    """The hole of `image` filled with its own patches, in the colours of `guide`.
+def textured(
+    guide: Tensor, image: Tensor, mask: Tensor, guessed: Tensor | float = 0.0, factor: float = 1.0
+) -> Tensor:
+    """The hole of `image` filled with its own patches, in the colours of `guide` where it is not `guessed`.
 
     The guide is as sharp as a picture `factor` times smaller.
     """
@@ -104,4 +100,4 @@ def textured(guide: Tensor, image: Tensor, mask: Tensor, factor: float = 1.0) ->
     sigma = FINE if factor == 1 else COARSE * factor
     samples = zip(image, holes, guide, strict=True)
     copied = torch.stack([search.complete(*each, levels) for each in samples])
-    return copied + blur(mask * (guide - copied), sigma) * mask
+    return copied + blur(mask * (guide - copied), sigma) * mask * (1 - guessed)

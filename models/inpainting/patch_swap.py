@@ -149,7 +149,7 @@ class PatchSwap(nn.Module):
         self.multiple = self.minimum = 16 * 2 ** (scales - 1)
         self.window = 256 * 2 ** (scales - 1)
         self.scales, self.sigma, self.tone = scales, sigma, tone
-        self.image2feature = Structure(widths, blocks, smooth=True)
+        self.image2feature = Structure(widths, blocks)
         self.space = Vgg() if vgg else Blocks(width)
         self.mending = Mending(self.space.channels, depth)
 

@@ -23,7 +23,7 @@ SMALLEST = 24  # no level is smaller than this
 GUIDED_LEVELS = 3  # a guide is trusted at a quarter of the resolution
 # A guide is softer than the picture, and patches that look like it would be the softest ones: compared in a
 # picture that is soft as well, any will do whose colours are right. The guide is looked at more than once.
-SOFT, LOOKS = 1.0, 2
+SOFT, LOOKS = 1.25, 2
 THICK = 4  # the coarsest level's holes are at most so many pixels from their rim to their middle
 
 

@@ -2,7 +2,8 @@
 
 The picture's 4x4 blocks become channels, so that everything runs at a quarter of the resolution; two more
 halvings and dilated blocks at the bottom see the whole window. Gated convolutions (DeepFill v2) let it tell
-known from unknown. What it draws is right on the whole and soft in detail; `guided-patchmatch` adds texture.
+known from unknown. The hole is filled smoothly at first, and what the network draws is added to that: it need
+not learn colours. The sum is right on the whole and soft in detail; `guided-patchmatch` adds texture.
 The grid that blocks leave is filtered out, in training too, so that what is lost by it is learnt again.
 """
 
@@ -90,15 +91,11 @@ class Structure(Trunk):
     minimum = 16
     window = 512
 
-    def __init__(
-        self, widths: Sequence[int] = (48, 96, 128), blocks: int = 2, bottom: int = 1, smooth: bool = False
-    ) -> None:
-        """`smooth`: the hole is filled smoothly at first, and what is drawn is added to that."""
+    def __init__(self, widths: Sequence[int] = (48, 96, 128), blocks: int = 2, bottom: int = 1) -> None:
         super().__init__(3 + 1 + 1, 3, widths, blocks, bottom)  # colours, mask, sketch
-        self.smooth = smooth
 
     def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> Tensor:
-        seen = 2 * smooth_fill(image, mask) - 1 if self.smooth else (2 * image - 1) * (1 - mask)
+        smooth = 2 * smooth_fill(image, mask) - 1
         lines = torch.zeros_like(mask) if sketch is None else sketch * mask
-        drawn = self.planes(torch.cat([seen, mask, lines], 1))
-        return ((seen + drawn if self.smooth else drawn) + 1) / 2
+        drawn = self.planes(torch.cat([smooth, mask, lines], 1))
+        return (smooth + drawn + 1) / 2

@@ -44,10 +44,9 @@ def train(
 
     Refuses photographs that are also under `held_out`: by default the folder `eval` beside the data, if any.
     `features` is the file of a pretrained feature network, for configs that ask for its losses; `start` names
-    an installed model whose weights a new run begins with, if not the one that the config names.
+    an installed model whose weights a new run begins with.
     """
     config = tomllib.loads(config_path.read_text(encoding="utf-8"))
-    start = start or config.get("start")
     out = out_dir or Path("runs") / config_path.stem
     schedule = dict(config["schedule"])
     if minutes is not None:

@@ -20,7 +20,7 @@ from models.training.discriminators import CRITICS
 from models.training.errors import TrainingError
 from models.training.loop import Losses
 from models.training.losses import adversarial, reconstruction
-from models.training.losses.patches import patches
+from models.training.losses.patches import contrast, patches
 from models.training.losses.perceptual import perceptual, style
 from models.training.masks import random_mask
 from models.training.pictures import Pictures
@@ -46,6 +46,7 @@ class Weights:
     smooth: float = 0.0
     frequency: float = 0.0
     patches: float = 0.0
+    contrast: float = 0.0
     adversarial: float = 0.0
     matching: float = 0.0
     r1: float = 0.0
@@ -69,12 +70,10 @@ class InpaintConfig:
     compile: bool = False
     loss: Weights = field(default_factory=Weights)
     contours: Curriculum | None = None  # for foreground-aware
-    proposals: int = 0  # for guided-patchmatch: samples that are drawn and copied ahead
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
 Batch = tuple[Tensor, Tensor, Tensor]  # bytes of pictures, tints, masks
-Proposal = tuple[Tensor, Tensor]  # what was drawn in the hole and what was copied into it
 
 
 def outputs(
@@ -82,12 +81,9 @@ def outputs(
     image: Tensor,
     mask: Tensor,
     sketch: Tensor | None,
-    proposal: Proposal | None = None,
     sides: bool = False,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """The network's pictures, the final one last, and its side outputs where they are wanted."""
-    if proposal:
-        return [net.finish(*proposal, mask)], []  # type: ignore[operator]
     if sides:
         answer, *smaller = net.pyramid(image, mask)  # type: ignore[operator]
         return [answer], smaller
@@ -139,9 +135,6 @@ class InpaintRecipe:
         fused = self.device.type == "cuda"
         return torch.optim.Adam(learning, lr=rate, betas=self.config.betas, fused=fused)
 
-    def begin(self) -> None:
-        """Everything lies ready."""
-
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
         count, side, growing = self.config.batch, self.config.side, self.config.growing
         progress = min(1.0, step / growing) if growing else 1.0
@@ -153,16 +146,16 @@ class InpaintRecipe:
     def moved(self, values: Any) -> Tensor:
         return torch.from_numpy(values).to(self.device, non_blocking=True)
 
-    def prepare(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None, Proposal | None]:
-        """Picture, mask, sketch and what is proposed for the hole, as the network takes them."""
+    def prepare(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Picture, mask and sketch as the network takes them."""
         pictures, tints, masks = batch
         image = (pictures.float() / 255 * tints).clamp(0, 1).contiguous(memory_format=torch.channels_last)
         kept = self.config.sketches
-        return image, masks.float(), drop(edges(image), kept, self.chance) if kept else None, None
+        return image, masks.float(), drop(edges(image), kept, self.chance) if kept else None
 
     def step(self, batch: Batch, step: int) -> Losses:
         self.chance.manual_seed(step)  # so that a resumed run draws what an unbroken one would have
-        truth, mask, sketch, proposal = self.prepare(batch)
+        truth, mask, sketch = self.prepare(batch)
         self.net.train()
         losses: dict[str, Tensor] = {}
         taught: dict[str, Tensor] = {}
@@ -174,7 +167,7 @@ class InpaintRecipe:
         else:
             with autocast(self.device):
                 pyramid = bool(self.config.loss.pyramid)
-                answers, sides = self.outputs(self.net, truth, mask, sketch, proposal, pyramid)
+                answers, sides = self.outputs(self.net, truth, mask, sketch, pyramid)
             answers, sides = ([answer.float() for answer in part] for part in (answers, sides))
         composite = answers[-1] * mask + truth * (1 - mask)
         seen = torch.zeros_like(mask) if sketch is None else sketch * mask
@@ -209,6 +202,8 @@ class InpaintRecipe:
             parts["frequency"] = loss.frequency * reconstruction.frequency(composite, truth)
         if loss.patches:
             parts["patches"] = loss.patches * patches(composite, truth, mask, self.chance)
+        if loss.contrast:
+            parts["contrast"] = loss.contrast * contrast(composite, truth, mask, self.chance)
         if self.features is not None and (loss.perceptual or loss.style):
             with autocast(self.device):
                 ours = self.features(composite)
@@ -262,14 +257,11 @@ class InpaintRecipe:
     def sample(self, net: nn.Module) -> Image.Image:
         """Four pictures: what was given, each stage, and the truth."""
         self.chance.manual_seed(0)
-        truth, mask, sketch, proposal = self.prepare(
-            self.batch(self.config.growing, np.random.default_rng(0))
-        )
-        answers, _ = outputs(net, truth, mask, sketch, proposal)
+        truth, mask, sketch = self.prepare(self.batch(self.config.growing, np.random.default_rng(0)))
+        answers, _ = outputs(net, truth, mask, sketch)
         given = truth * (1 - mask) + (0.5 if sketch is None else 1 - sketch) * mask
         drawn = [self.contours.drawn(net, truth, mask, sketch)] if self.contours else []
-        stages = [*(proposal or ()), *answers]
-        columns = [given, *drawn, *(stage * mask + truth * (1 - mask) for stage in stages), truth]
+        columns = [given, *drawn, *(answer * mask + truth * (1 - mask) for answer in answers), truth]
         sheet = torch.cat([torch.cat(list(column[:4]), -2) for column in columns], -1)
         return Image.fromarray((sheet.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).cpu().numpy())
 
@@ -286,7 +278,4 @@ def make_recipe(
     recipe = InpaintConfig(**asked)
     pictures = Pictures(data, cache, int(LONGEST * recipe.side))
     network = load_features(features) if features else None
-    kind = InpaintRecipe
-    if recipe.proposals:
-        from models.training.finishing import FinishRecipe as kind  # which builds on this module
-    return kind(config["architecture"], recipe, pictures, device, network)
+    return InpaintRecipe(config["architecture"], recipe, pictures, device, network)

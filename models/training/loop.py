@@ -34,9 +34,6 @@ class Recipe(Protocol):
     modules: dict[str, nn.Module]  # everything with weights, `net` among them
     optimisers: dict[str, torch.optim.Optimizer]
 
-    def begin(self) -> None:
-        """What takes long and is done once, before the budget's time begins."""
-
     def batch(self, step: int, rng: np.random.Generator) -> Any:
         """CPU data of one step; called on a thread of its own."""
 
@@ -147,7 +144,6 @@ def run(recipe: Recipe, schedule: Schedule, out: Path, resume: bool = True) -> P
     step, spent = 0, 0.0
     if resume and checkpoint.exists():
         step, spent = restore(checkpoint, recipe, average)
-    recipe.begin()
     peaks = {name: [group["lr"] for group in opt.param_groups] for name, opt in recipe.optimisers.items()}
     batches = Batches(recipe, schedule.seed, step)
     log = Log(out / "log.csv", fresh=step == 0)

@@ -33,7 +33,6 @@ class UpscaleConfig:
     whole: float = 0.5  # share of batches at exactly x2, x3 or x4
     shrunk: float = 0.0  # share of batches from pictures made smaller, which are sharper to the pixel
     luma: float = 0.0  # weight of the error in brightness, where eyes look, beside that of the colours
-    squares: bool = False  # squared errors instead of absolute ones: what PSNR counts, for a last run
     clip: float = 0.5
     arguments: dict[str, Any] | None = None
 
@@ -57,9 +56,6 @@ class UpscaleRecipe:
         self.pictures = Pictures(data, cache)
         self.crops = Crops(self.pictures, device)
         self.shrunk = Crops(Pictures(data, cache, SHRUNK), device) if config.shrunk else self.crops
-
-    def begin(self) -> None:
-        """Everything lies ready."""
 
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
         choices = WHOLE if rng.random() < self.config.whole else TENTHS
@@ -90,8 +86,7 @@ class UpscaleRecipe:
         return {"l1": error.detach().abs().mean() * 255, "gradient": norm}
 
     def loss(self, error: Tensor) -> Tensor:
-        size = Tensor.square if self.config.squares else Tensor.abs
-        return size(error).mean() + self.config.luma * size(luma(error)).mean()
+        return error.abs().mean() + self.config.luma * luma(error).abs().mean()
 
     def sample(self, net: nn.Module) -> Image.Image:
         """Bicubic, ours, truth side by side at x3, for one training picture."""

@@ -21,7 +21,7 @@ from models.training.discriminators import near_hole
 from models.training.inpaint import InpaintConfig, InpaintRecipe, Weights
 from models.training.loop import Schedule
 from models.training.losses import adversarial, reconstruction
-from models.training.losses.patches import patches
+from models.training.losses.patches import contrast, patches
 from models.training.pictures import Pictures
 from models.training.precision import autocast
 from models.training.sketches import drop, edges
@@ -162,7 +162,7 @@ def photographs(tmp_path):
 RECIPES = {
     "reconstruction": ("", "coarse = 1.0"),
     "spectrum": ("growing = 30", "frequency = 0.5"),
-    "patches": ("", "patches = 1.0"),
+    "patches": ("", "patches = 1.0\ncontrast = 1.0"),
     "perceptual": ("", "perceptual = 1.0\nstyle = 1.0\nsmooth = 0.1"),
     "hinge": ("", "adversarial = 0.01\nmatching = 0.1"),
     "non-saturating": ('adversary = "non-saturating"', "adversarial = 0.01\nr1 = 0.001"),
@@ -208,8 +208,6 @@ def shrunk(config):
     asked = config["recipe"] | {"batch": 2, "arguments": small}
     if "side" in asked:
         asked |= {"side": 128, "critic_width": 4, "compile": False}
-    if "proposals" in asked:
-        asked |= {"proposals": 8}
     return config | {"recipe": asked}
 
 
@@ -230,6 +228,28 @@ def test_patches_are_compared_wherever_they_lie():
     assert away["moved"] < away["flat"] / 5
     outside = torch.where(mask > 0, texture, 1.0)
     assert float(patches(outside, texture, mask, chance)) < away["flat"] / 5
+
+
+def test_contrast_is_compared_without_detail():
+    chance = torch.Generator()
+    coarse = torch.rand(2, 3, 24, 24, generator=chance.manual_seed(1))
+    truth = coarse.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    mask = torch.zeros(2, 1, 96, 96)
+    mask[..., 16:80, 16:80] = 1
+    checks = 0.1 * (-1) ** (torch.arange(96)[:, None] + torch.arange(96))
+    away = {
+        name: float(contrast(fill, truth, mask, chance.manual_seed(2)))
+        for name, fill in {
+            "detail": truth + checks,
+            "moved": truth.roll(8, 2),
+            "pale": truth / 2 + 0.25,
+        }.items()
+    }
+    assert away["detail"] < 1e-4
+    assert away["moved"] < away["pale"] / 4
+    scratch = torch.zeros(2, 1, 96, 96)
+    scratch[..., 40, :] = 1
+    assert torch.isfinite(contrast(truth, truth, scratch, chance))
 
 
 def test_perceptual_losses_say_what_they_need(photographs, tmp_path):
@@ -318,7 +338,6 @@ def test_configs_make_recipes_of_files_that_ship(file, photographs, features, tm
         shrunk(config), photographs, tmp_path / "cache", torch.device("cpu"), features
     )
     Schedule(**config["schedule"])
-    recipe.begin()
     rng = np.random.default_rng(0)
     assert all(
         torch.isfinite(torch.as_tensor(loss)) for loss in recipe.step(recipe.batch(0, rng), 0).values()
