@@ -390,7 +390,7 @@ def test_the_loss_of_everything_in_redis_is_survived(redis_server):
     asyncio.run(run())
 
 
-def test_redis_away_is_told_at_once_and_survived_by_accepted_jobs(tmp_path):
+def test_redis_away_is_told_at_once_and_survived_by_accepted_jobs(tmp_path, monkeypatch):
     persistent = ("--appendonly", "yes")
     server = start_redis(tmp_path, options=persistent)
 
@@ -400,9 +400,16 @@ def test_redis_away_is_told_at_once_and_survived_by_accepted_jobs(tmp_path):
             backend = EchoBackend()
             backend.open.clear()
             consumer = await both.worker(backend, places=1)
+            accepted, put = [], both.api.put
+
+            async def counted(*arguments: Any, **options: Any) -> str:
+                accepted.append(await put(*arguments, **options))
+                return accepted[-1]
+
+            # Being in the stream is not enough: until the API has heard of it, a job is refused.
+            monkeypatch.setattr(both.api, "put", counted)
             tasks = [asyncio.create_task(both.api.submit(job(b"%d" % i))) for i in range(3)]
-            await until(lambda: until_length(both, 3))
-            await until(lambda: len(backend.jobs) == 1)
+            await until(lambda: len(accepted) == 3 and len(backend.jobs) == 1)
             server.process.kill()
             server.process.wait()
             with pytest.raises(Unavailable) as raised:
