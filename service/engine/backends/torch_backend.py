@@ -24,7 +24,7 @@ log = logging.getLogger("retouch.engine")
 T = TypeVar("T")
 
 # On a CPU larger batches win nothing and make everyone in them wait. Nor do those of more megapixels, which
-# leave its caches: four windows of 512x512 take up to a quarter longer together than one by one.
+# leave its caches: four tiles or windows of 512x512 took up to a quarter longer together than one by one.
 CPU_BATCH = 4
 CPU_TOGETHER = 0.27
 # Leave this share of the free device memory to fragmentation and to libraries' workspaces.
