@@ -41,9 +41,10 @@ class GuidedPatchMatch(Structure):
 
     def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> Tensor:
         factor = max(1.0, max(image.shape[-2:]) / LARGEST_DRAWING)
-        drawing = self.drawn(image.float(), mask, sketch, factor).float().clamp(0, 1)
-        guide = torch.where(mask > 0.5, meeting(drawing, image, mask), image.float())
-        return textured(guide, image.float(), mask, deep(mask, sketch, factor), factor).to(image.dtype)
+        picture = image.float()
+        drawing = self.drawn(picture, mask, sketch, factor).float().clamp(0, 1)
+        guide = torch.where(mask > 0.5, meeting(drawing, picture, mask), picture)
+        return textured(guide, picture, mask, deep(mask, sketch, factor), factor).to(image.dtype)
 
     def drawn(self, image: Tensor, mask: Tensor, sketch: Tensor | None, factor: float) -> Tensor:
         """What `structure` makes of the picture, `factor` times smaller."""

@@ -38,7 +38,7 @@ class MetaSRSmall(Upscaler):
             # Each block starts as nothing, so that any depth trains from the first step.
             nn.init.zeros_(block.second.weight)  # type: ignore[arg-type, union-attr]
             nn.init.zeros_(block.second.bias)  # type: ignore[arg-type, union-attr]
-        # In theory 35 pixels; what lies beyond 12 of them moves an answer by 0.007/255 at most.
+        # In theory 35 pixels; what lies beyond 12 of them moves an answer by 0.01/255 at most.
         self.receptive_field = blocks // 2 + 4
 
     def features(self, image: Tensor) -> Tensor:

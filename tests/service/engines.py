@@ -46,6 +46,7 @@ class FakeBackend:
         self.gate = threading.Event()
         self.gate.set()
         self.before_answer: Callable[[Sequence[Window]], Any] = lambda _: None
+        self.together = sys.maxsize
 
     def load(self, entry: ModelEntry) -> FakeResident:
         self.loaded.append(entry.name)
@@ -55,7 +56,7 @@ class FakeBackend:
         return most
 
     def worthwhile(self, window: Window) -> int:
-        return sys.maxsize
+        return self.together
 
     def release(self) -> None: ...
 

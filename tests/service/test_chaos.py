@@ -96,7 +96,7 @@ class Clients:
                 return
             assert int(response.headers["retry-after"]) >= 1
             self.refused[response.status_code] += 1
-            time.sleep(0.1)
+            time.sleep(0.1)  # clients come again sooner than told: the test is not to last so long
         self.failures.append(f"job {number} was refused for a minute")
 
     def until(self, done: int) -> None:

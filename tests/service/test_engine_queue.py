@@ -94,6 +94,15 @@ def test_jobs_take_turns_inside_a_batch(backend):
     engine.stop(5)
 
 
+def test_no_more_share_a_batch_than_the_device_gains_by(backend, engine):
+    backend.together = 2
+    occupy(backend, engine)
+    future = engine.compute(make_job(), "a", [window(value) for value in range(1, 6)])
+    backend.gate.set()
+    future.result(5)
+    assert [len(values) for _, values in backend.batches[1:]] == [2, 2, 1]
+
+
 def test_out_of_memory_halves_until_it_fits_and_later_batches_stay_small(backend, engine):
     def at_most_two(windows):
         if len(windows) > 2:

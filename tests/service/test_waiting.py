@@ -21,7 +21,7 @@ from service.errors import DeadlineExceeded
 from service.jobs.job import Result
 from service.tasks import end
 from tests.service.backends import EchoBackend
-from tests.service.test_redis_dispatch import ends, job, until
+from tests.service.ends import ends, job, until
 
 
 @contextmanager

@@ -26,7 +26,7 @@ T = TypeVar("T")
 # On a CPU larger batches win nothing and make everyone in them wait. Nor do those of more megapixels, which
 # leave its caches: four tiles or windows of 512x512 took up to a quarter longer together than one by one.
 CPU_BATCH = 4
-CPU_TOGETHER = 0.27
+CPU_TOGETHER = 0.27  # megapixels
 # Leave this share of the free device memory to fragmentation and to libraries' workspaces.
 MEMORY_SHARE = 0.8
 
