@@ -102,7 +102,6 @@ class InpaintRecipe:
         features: nn.Module | None,
     ) -> None:
         self.config, self.device = config, device
-        self.pictures = pictures
         self.crops = Crops(pictures, device)
         if device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # every batch has the same shape
