@@ -27,7 +27,7 @@ log = logging.getLogger("retouch.worker")
 
 MAX_DELIVERIES = 3
 BATCH_SHARE = 8  # every so many jobs one of the lower priority comes first, so that it never starves
-HEAD_START = 0.005  # seconds in which what was read reaches the engine before more is asked for
+HEAD_START = 0.005  # seconds in which what an idle worker was given reaches the engine undisturbed
 FRESHNESS = 0.2  # share of a new measurement in the average
 
 LATE = DeadlineExceeded("The deadline passed before the answer was ready.")
@@ -126,9 +126,10 @@ class Consumer:
             entries = await self._mailbox.take(1, lowest_first=True)
         else:
             entries = await self._mailbox.take(self._places - len(self._held), lowest_first=False)
+        pause = 0.0 if entries else HEAD_START
         for entry in entries or await self._mailbox.wait():
             self._hold(entry)
-        await asyncio.sleep(HEAD_START)
+        await asyncio.sleep(pause)  # so that they are loaded before the next are asked for
 
     async def _adopt(self) -> None:
         """Take over what dead workers left, one entry at a time and alone.
