@@ -20,7 +20,7 @@ serve: $(VENV)/.ready
 
 # Tests run against a real Redis and in a real browser; fetch them where we may, say so where we may not.
 system-packages:
-	@for program in redis-server chromium; do \
+	@for program in redis-server chromium openssl; do \
 	  command -v $$program >/dev/null 2>&1 && continue; \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$program >/dev/null; \

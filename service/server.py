@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 
@@ -23,8 +24,18 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+def allow_many_connections() -> None:
+    """A request holds one to its client and, over Redis, another; a thousand in all are often the default."""
+    with contextlib.suppress(ImportError, OSError, ValueError):  # no Unix, or one that allows no more
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def run_server(app: FastAPI, settings: Settings) -> int:
     keep_freed_memory()
+    allow_many_connections()
     # uvicorn raises the signal that ended it once more when it is done; an orderly end is no failure.
     signal.signal(signal.SIGTERM, lambda *_: None)
     config = uvicorn.Config(

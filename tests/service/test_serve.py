@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import resource
 import socket
 import threading
 import time
@@ -108,6 +109,18 @@ def test_an_abandoned_request_costs_no_compute(server):
     assert response.status_code == 200
     # One window is this last request's, and some were computed before their client was seen to leave.
     assert server.metric("retouch_batch_size_sum") - before < 8
+
+
+def test_it_holds_as_many_connections_as_the_system_lets_it():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1] // 2, before[1]))
+    try:
+        server = Server()
+        allowed = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+        server.kill()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert allowed == (before[1], before[1])
 
 
 def test_a_flood_is_answered_or_refused_with_a_time_to_return():

@@ -13,11 +13,11 @@ import pytest
 from redis.exceptions import ResponseError
 
 from service.dispatch.redis import client as client_module
-from service.dispatch.redis import keys
+from service.dispatch.redis import keys, producer
 from service.dispatch.redis.client import connect, connect_blocking, persist
 from service.dispatch.redis.mailbox import Entry
 from service.dispatch.redis.wire import Outcome
-from service.errors import DeadlineExceeded
+from service.errors import DeadlineExceeded, Unavailable
 from service.jobs.job import Result
 from service.tasks import end
 from tests.service.backends import EchoBackend
@@ -55,8 +55,9 @@ def test_patience_ends_though_a_cancellation_is_lost():
     asyncio.run(run())
 
 
-def test_a_request_ends_at_its_deadline_though_its_cancellation_is_lost(redis_server, monkeypatch):
-    """The one cancellation that the deadline sends comes while the answer is looked for."""
+@pytest.mark.parametrize("deaf", ["_wait", "_look"])
+def test_a_request_ends_at_its_deadline_though_its_cancellation_is_lost(redis_server, monkeypatch, deaf):
+    """The one cancellation that the deadline sends comes while the answer is waited for, or looked for."""
 
     async def run() -> None:
         async with ends(redis_server.url) as both:
@@ -64,32 +65,71 @@ def test_a_request_ends_at_its_deadline_though_its_cancellation_is_lost(redis_se
             backend.open.clear()
             await both.worker(backend)
 
-            async def look(name: str) -> tuple[bytes | None, int]:
-                await deaf_to_cancellation(5)
-                return None, 1
+            async def nothing(*_: object) -> None:
+                return None
 
-            monkeypatch.setattr(both.api, "_look", look)
+            async def in_vain(*_: object) -> None:
+                await deaf_to_cancellation(5)
+
+            async def look_in_vain(*_: object) -> tuple[bool, None]:
+                await deaf_to_cancellation(5)
+                return True, None
+
+            monkeypatch.setattr(both.api, "_wait", in_vain if deaf == "_wait" else nothing)
+            if deaf == "_look":
+                monkeypatch.setattr(both.api, "_look", look_in_vain)
             waiting = asyncio.create_task(both.api.submit(job(seconds=0.5)))
             await until(lambda: len(backend.jobs) == 1)
-            for bell in both.api._bell._bells.values():
-                bell.set()
             with pytest.raises(DeadlineExceeded):
                 await asyncio.wait_for(waiting, 5)
 
     asyncio.run(run())
 
 
-def test_a_surprise_ends_neither_the_answers_nor_the_view_of_the_fleet(redis_server, caplog):
+def test_an_answer_that_takes_several_looks_comes_and_one_that_nobody_will_give_is_not_awaited(
+    redis_server, monkeypatch
+):
+    monkeypatch.setattr(producer, "LOOK", 0.05)
+
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            backend = EchoBackend()
+            backend.open.clear()
+            await both.worker(backend)
+            looked, look = 0, both.api._look
+
+            async def counted(name: str) -> object:
+                nonlocal looked
+                looked += 1
+                return await look(name)
+
+            monkeypatch.setattr(both.api, "_look", counted)
+            slow = asyncio.create_task(both.api.submit(job(b"slow")))
+            await until(lambda: looked > 2)
+            backend.open.set()
+            assert (await slow).content == b"slow"
+
+            backend.open.clear()
+            forgotten = asyncio.create_task(both.api.submit(job(b"forgotten")))
+            await until(lambda: len(backend.jobs) == 2)
+            await both.client.delete(*await both.client.keys(keys.upload("*")))
+            with pytest.raises(Unavailable, match="lost"):
+                await asyncio.wait_for(forgotten, 5)
+            backend.open.set()
+
+    asyncio.run(run())
+
+
+def test_a_surprise_does_not_end_the_view_of_the_fleet(redis_server, caplog):
     async def run() -> None:
         async with ends(redis_server.url) as both:
             await both.worker(EchoBackend())
-            await both.client.publish(both.api._channel, b"\xff")  # no text: nobody thought of that
             await both.client.hset(keys.FLEET, "other", "a version from far ahead")
-            for surprised in ("answers cannot be heard", "workers cannot be seen"):
-                await until(lambda text=surprised: text in caplog.text)
+            await until(lambda: "workers cannot be seen" in caplog.text)
             await both.client.hdel(keys.FLEET, "other")
             assert (await both.api.submit(job())).content == b"picture"
-            assert not any(listener.done() for listener in both.api._listeners)
+            assert both.api._watching
+            assert not both.api._watching.done()
 
     asyncio.run(run())
 

@@ -24,17 +24,13 @@ def upload(job: str) -> str:
 
 
 def outcome(job: str) -> str:
+    """Stream, of one entry: reading a stream is the way to wait for a key and to leave it there."""
     return f"retouch:outcome:{job}"
 
 
 def draft(job: str, worker: str) -> str:
     """A worker's answer, for the moment in which it is decided whether it becomes the outcome."""
     return f"retouch:draft:{job}:{worker}"
-
-
-def answers(api: str) -> str:
-    """Channel: names of finished jobs, for the process that waits for them."""
-    return f"retouch:answers:{api}"
 
 
 def record(job: str) -> str:

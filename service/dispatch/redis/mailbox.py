@@ -11,10 +11,11 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from service.dispatch.redis import keys, scripts
-from service.dispatch.redis.client import connect, connect_blocking
+from service.dispatch.redis.client import SLACK, connect
 from service.dispatch.redis.fleet import SILENCE, Announcement
 from service.dispatch.redis.keys import GROUP, PRIORITIES
-from service.dispatch.redis.wire import Outcome, pack_outcome, report
+from service.dispatch.redis.lines import Lines, paired
+from service.dispatch.redis.wire import Outcome, outcome_fields, report
 from service.errors import Problem
 
 BLOCK = 1000  # milliseconds; also how long a stopping worker may still wait for its last read
@@ -28,12 +29,7 @@ class Entry:
     stream: str
     id: str
     job: str
-    reply: str
-
-    @property
-    def is_order(self) -> bool:
-        """Whether somebody may look how it stands, before there is an answer."""
-        return self.reply == keys.events(self.job)
+    channel: str  # where to say that something has changed; empty if only the answer matters
 
 
 class Mailbox:
@@ -43,7 +39,8 @@ class Mailbox:
         self._all = [stream for several in self._streams for stream in several]
         self._lease = int(1000 * lease)
         self._client = connect(url)
-        self._reader = connect_blocking(url, BLOCK / 1000)
+        self._lines = Lines(url)
+        self._waiting = Lines(url, BLOCK / 1000 + SLACK)
 
     async def open(self) -> None:
         """Make the groups, from entry 0: jobs may have been sent before there was a worker."""
@@ -61,19 +58,21 @@ class Mailbox:
             for several in (self._streams[::-1] if lowest_first else self._streams)
             for stream in random.sample(several, len(several))  # no model goes first always
         ]
-        found = await scripts.run(self._client, scripts.TAKE, order, [GROUP, self.name, most])
+        take = scripts.call(scripts.TAKE, order, [GROUP, self.name, most])
+        [found] = await self._lines.exchange(take)
         return [
-            entry_from(stream, name, dict(zip(fields[::2], fields[1::2], strict=True)))
+            entry_from(stream, name, paired(fields))
             for stream, name, fields in zip(found[::3], found[1::3], found[2::3], strict=True)
         ]
 
     async def wait(self) -> list[Entry]:
         """The next entry, or nothing after a while; one a stream if several come in the same moment."""
-        read: Any = await self._reader.xreadgroup(
-            GROUP, self.name, dict.fromkeys(self._all, ">"), count=1, block=BLOCK
-        )
+        group = ("XREADGROUP", "GROUP", GROUP, self.name, "COUNT", 1, "BLOCK", BLOCK)
+        [read] = await self._waiting.exchange((*group, "STREAMS", *self._all, *(">" for _ in self._all)))
         return [
-            entry_from(stream, name, fields) for stream, entries in read or () for name, fields in entries
+            entry_from(stream, name, paired(fields))
+            for stream, entries in read or ()
+            for name, fields in entries
         ]
 
     async def orphaned(self) -> bool:
@@ -101,11 +100,9 @@ class Mailbox:
 
     async def load(self, entry: Entry) -> tuple[dict[bytes, bytes], float]:
         """The upload, and the seconds that are left; nothing if nobody waits for it any more."""
-        async with self._client.pipeline(transaction=False) as pipe:
-            pipe.hgetall(keys.upload(entry.job))
-            pipe.pttl(keys.upload(entry.job))
-            fields, life = await pipe.execute()
-        return fields, life / 1000
+        upload = keys.upload(entry.job)
+        fields, life = await self._lines.exchange(("HGETALL", upload), ("PTTL", upload))
+        return paired(fields), life / 1000
 
     async def renew(self, entries: Sequence[Entry]) -> list[Entry]:
         """Keep these for another lease; returns those that nobody waits for any more."""
@@ -123,15 +120,17 @@ class Mailbox:
         touched = [entry.stream, keys.upload(job), keys.outcome(job), keys.DEAD]
         touched += [keys.record(job), keys.CALLBACKS, draft]
         about = json.dumps(report(outcome))
-        facts: list[Any] = [GROUP, entry.id, job, entry.reply, death, DEAD_LIFE, state, about]
-        async with self._client.pipeline(transaction=True) as pipe:
-            pipe.set(draft, pack_outcome(outcome), px=OUTCOME_LIFE)
-            scripts.run(pipe, scripts.FINISH, touched, facts)
-            _, event = await pipe.execute()
-        return "dead" if death else event.decode()
+        facts: list[Any] = [GROUP, entry.id, job, entry.channel, death, DEAD_LIFE, state, about]
+        fields = [part for pair in outcome_fields(outcome).items() for part in pair]
+        *_, event = await self._lines.transaction(
+            ("XADD", draft, "*", *fields),
+            ("PEXPIRE", draft, OUTCOME_LIFE),
+            scripts.call(scripts.FINISH, touched, facts),
+        )
+        return "dead" if death else str(event.decode())
 
     async def report(self, entry: Entry, done: int, total: int) -> None:
-        about = [entry.job, entry.reply, done, total]
+        about = [entry.job, entry.channel, done, total]
         await scripts.run(self._client, scripts.PROGRESS, [keys.record(entry.job)], about)
 
     async def release(self, entry: Entry) -> None:
@@ -153,10 +152,11 @@ class Mailbox:
         await scripts.run(self._client, scripts.RETIRE, self._all, [GROUP, self.name, 2**53])
 
     async def close(self) -> None:
-        await self._reader.aclose()
+        self._lines.close()
+        self._waiting.close()
         await self._client.aclose()
 
 
 def entry_from(stream: str | bytes, name: bytes, fields: dict[bytes, bytes]) -> Entry:
     stream = stream.decode() if isinstance(stream, bytes) else stream
-    return Entry(stream, name.decode(), fields[b"job"].decode(), fields[b"reply"].decode())
+    return Entry(stream, name.decode(), fields[b"job"].decode(), fields[b"channel"].decode())

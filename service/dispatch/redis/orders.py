@@ -12,7 +12,7 @@ from service.dispatch.redis import keys
 from service.dispatch.redis.client import FAILURES, Backoff, connect, connect_blocking
 from service.dispatch.redis.couriers import Courier
 from service.dispatch.redis.producer import RedisDispatcher
-from service.dispatch.redis.wire import unpack_outcome
+from service.dispatch.redis.wire import outcome_from
 from service.errors import DeadlineExceeded, NotFound, Problem, Unavailable
 from service.jobs.job import Result
 from service.orders.callbacks import Callbacks
@@ -89,8 +89,8 @@ class RedisOrders:
         if order.state not in FINAL:
             return None
         with reachable():
-            packed = await self._client.get(keys.outcome(name))
-        return unpack_outcome(packed) if packed is not None else LATE
+            found = await self._client.xrange(keys.outcome(name), count=1)
+        return outcome_from(found[0][1]) if found else LATE
 
     async def delete(self, name: str) -> None:
         with reachable():

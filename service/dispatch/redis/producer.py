@@ -1,4 +1,4 @@
-"""The API's side: put a job in, wait to be told, fetch the outcome."""
+"""The API's side: put a job in, wait for its outcome."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
+
+from redis.exceptions import ConnectionError
 
 from service.dispatch.redis import keys, scripts
-from service.dispatch.redis.answers import Bell
-from service.dispatch.redis.client import FAILURES, connect, persist
+from service.dispatch.redis.client import FAILURES, SLACK, connect, persist
 from service.dispatch.redis.fleet import Fleet
 from service.dispatch.redis.keys import Priority
-from service.dispatch.redis.wire import Outcome, unpack_outcome, upload_fields
+from service.dispatch.redis.lines import Lines, paired
+from service.dispatch.redis.wire import Outcome, outcome_from, upload_fields
 from service.errors import DeadlineExceeded, NotFound, NotSupported, Overloaded, Problem, Unavailable
 from service.jobs.job import Job, Result, Task
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.tasks import end
 
+LOOK = 5.0  # seconds without an answer after which one who waits looks whether there is still a job
 AFTERWARDS = 0.02  # seconds in which an answer goes out before its traces are removed
 PATIENCE = 60.0  # seconds that a Redis which is away is given before something is left to its time to live
 NO_RECORD: Mapping[str, str] = {}
@@ -37,21 +40,18 @@ class RedisDispatcher:
         self._settings = settings
         self._metrics = metrics
         self._client = connect(settings.redis_url)
-        self._channel = keys.answers(uuid.uuid4().hex)
-        self._bell = Bell(settings.redis_url, self._channel)
+        self._lines = Lines(settings.redis_url)
+        self._waiting = Lines(settings.redis_url, LOOK + SLACK)
         self.fleet = Fleet(self._client)
         self._open = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._listeners: list[asyncio.Task[None]] = []
+        self._watching: asyncio.Task[None] | None = None
         self._leavings: set[asyncio.Task[None]] = set()
         self._stopping = False
 
     async def start(self) -> None:
-        self._listeners = [
-            asyncio.create_task(self._bell.run()),
-            asyncio.create_task(self.fleet.watch()),
-        ]
+        self._watching = asyncio.create_task(self.fleet.watch())
 
     def ready(self) -> tuple[bool, str]:
         if self._stopping:
@@ -85,10 +85,9 @@ class RedisDispatcher:
         name = uuid.uuid4().hex
         until = asyncio.get_running_loop().time() + max(0.0, job.deadline - time.monotonic())
         try:
-            with self._bell.listening(name) as bell:
-                async with asyncio.timeout_at(until):
-                    await self.put(name, job, "interactive", self._settings.max_wait, self._channel)
-                    outcome = await self._outcome(name, bell, until)
+            async with asyncio.timeout_at(until):
+                await self.put(name, job, "interactive", self._settings.max_wait)
+                outcome = await self._outcome(name, until)
         except TimeoutError:
             raise DeadlineExceeded(
                 f"The request took longer than RETOUCH_TIMEOUT allows ({self._settings.timeout:g} s)."
@@ -111,37 +110,37 @@ class RedisDispatcher:
         job: Job,
         priority: Priority,
         max_wait: float,
-        reply: str,
+        channel: str = "",
         record: Mapping[str, str] = NO_RECORD,
         record_seconds: float = 0,
         key: tuple[str, str] = ("", ""),
     ) -> str:
         """Accept the job: from here on it has an answer. Overloaded or Unavailable if it cannot be.
 
-        `key` is an idempotency key and what it is to stand for; returned is what it does stand for.
+        `channel` is told of all that becomes of it. `key` is an idempotency key and what it is to stand for;
+        returned is what it does stand for.
         """
         stream = keys.stream(job.model, priority)
         limit = self.fleet.limit(job.model, priority, max_wait)
         life = max(1, int(1000 * (job.deadline - time.monotonic())))
-        upload, files = keys.upload(name), cast(Any, upload_fields(job))
+        upload = keys.upload(name)
+        files = [part for pair in upload_fields(job).items() for part in pair]
         touched = [stream, upload, keys.outcome(name), keys.record(name), keys.idempotency(key[0])]
         fields = [part for pair in record.items() for part in pair]
         try:
             self.fleet.refuse(job.model, priority, max_wait)
-            async with self._client.pipeline(transaction=True) as pipe:
-                pipe.hset(upload, mapping=files)
-                pipe.pexpire(upload, life)
-                facts: list[Any] = [
-                    keys.GROUP,
-                    limit,
-                    name,
-                    reply,
-                    int(1000 * record_seconds),
-                    key[1],
-                    *fields,
-                ]
-                scripts.run(pipe, scripts.SUBMIT, touched, facts)
-                *_, (accepted, waiting, known) = await pipe.execute()
+            facts = [keys.GROUP, limit, name, channel, int(1000 * record_seconds), key[1], *fields]
+            commands = (
+                ("HSET", upload, *files),
+                ("PEXPIRE", upload, life),
+                scripts.call(scripts.SUBMIT, touched, facts),
+            )
+            try:
+                replies = await self._lines.transaction(*commands)
+            except ConnectionError:
+                # A line that has long been idle may be dead without a word. This may be said twice.
+                replies = await self._lines.transaction(*commands)
+            *_, (accepted, waiting, known) = replies
             if not accepted:
                 raise self.fleet.overloaded(job.model, priority, waiting, max_wait)
         except Overloaded:
@@ -154,30 +153,38 @@ class RedisDispatcher:
         self.fleet.accepted(job.model, priority, waiting)
         return str(known.decode())
 
-    async def _outcome(self, name: str, bell: asyncio.Event, until: float) -> Outcome:
-        while True:
-            async with asyncio.timeout_at(until):
-                await bell.wait()
-            bell.clear()
-            packed, waiting = await persist(lambda: self._look(name), until)
-            if packed is not None:
-                return unpack_outcome(packed)
+    async def _outcome(self, name: str, until: float) -> Outcome:
+        loop = asyncio.get_running_loop()
+        while (left := until - loop.time()) > 0:
+            with suppress(*FAILURES):
+                if outcome := await self._wait(name, min(left, LOOK)):
+                    return outcome
+            waiting, outcome = await persist(lambda: self._look(name), until)
+            if outcome:
+                return outcome
             if not waiting:
                 return Unavailable("The queue lost this request; send it again.", retry_after=1)
+        raise TimeoutError
 
-    async def _look(self, name: str) -> tuple[bytes | None, int]:
-        async with self._client.pipeline(transaction=True) as pipe:
-            pipe.get(keys.outcome(name))
-            pipe.exists(keys.upload(name))
-            packed, waiting = await pipe.execute()
-        return packed, waiting
+    async def _wait(self, name: str, seconds: float) -> Outcome | None:
+        block = ("XREAD", "BLOCK", max(1, int(1000 * seconds)), "STREAMS", keys.outcome(name), "0")
+        [read] = await self._waiting.exchange(block)
+        return outcome_from(paired(read[0][1][0][1])) if read else None
+
+    async def _look(self, name: str) -> tuple[bool, Outcome | None]:
+        """Whether there is anything to wait for, and the outcome. Asked in this order: an outcome ends it."""
+        waiting, read = await self._lines.exchange(
+            ("EXISTS", keys.upload(name)), ("XRANGE", keys.outcome(name), "-", "+")
+        )
+        return bool(waiting), outcome_from(paired(read[0][1])) if read else None
 
     async def _forget(self, name: str) -> None:
         """Time would delete it too; but while nobody waits, nobody should compute."""
         await asyncio.sleep(AFTERWARDS)
         until = asyncio.get_running_loop().time() + PATIENCE
         with suppress(TimeoutError):
-            await persist(lambda: self._client.unlink(keys.upload(name), keys.outcome(name)), until)
+            gone = ("UNLINK", keys.upload(name), keys.outcome(name))
+            await persist(lambda: self._lines.exchange(gone), until)
 
     async def stop(self, grace: float) -> None:
         self._stopping = True
@@ -189,6 +196,7 @@ class RedisDispatcher:
             log.warning("stopping with %d jobs unanswered", self._open)
         if self._leavings:
             await asyncio.wait(self._leavings, timeout=max(1.0, finish - time.monotonic()))
-        await end([*self._listeners, *self._leavings])
-        await self._bell.close()
+        await end([*filter(None, [self._watching]), *self._leavings])
+        self._lines.close()
+        self._waiting.close()
         await self._client.aclose()

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import redis.asyncio as aioredis
 
-
-def run(client: aioredis.Redis, script: str, keys: Sequence[str], facts: Sequence[Any]) -> Any:
-    """Sent whole each time. By its digest a script in a pipeline costs a round trip before each, to see if
-    Redis knows it; Redis looks the text up by its digest anyway, and none is lost with a restart.
+def call(script: str, keys: Sequence[str], facts: Sequence[Any]) -> tuple[Any, ...]:
+    """The command. The script is sent whole each time: by its digest alone, one that Redis has lost with a
+    restart would have to be sent after all, and Redis looks the text up by its digest anyway.
     """
-    return client.eval(script, len(keys), *keys, *facts)
+    return ("EVAL", script, len(keys), *keys, *facts)
+
+
+def run(client: Any, script: str, keys: Sequence[str], facts: Sequence[Any]) -> Any:
+    return client.execute_command(*call(script, keys, facts))
 
 
 # Take a job in, unless too many wait already. A client that had to repeat the call, because its connection
@@ -20,7 +22,7 @@ def run(client: aioredis.Redis, script: str, keys: Sequence[str], facts: Sequenc
 # An order has a record besides. Returns {accepted, waiting before it, what the key stands for}.
 # The upload has been put there right before, in the same transaction: Lua is slow with large strings.
 #   KEYS stream, upload, outcome, record, idempotency key
-#   ARGV group, limit, job, reply, the record's life or 0, what the key means or '', the record's fields...
+#   ARGV group, limit, job, channel or '', the record's life or 0, what the key means or '', record...
 SUBMIT = """
 if redis.call('HEXISTS', KEYS[2], 'entry') == 1 then return {1, 0, ARGV[6]} end
 local known = redis.call('EXISTS', KEYS[3]) == 1 and ARGV[6]
@@ -39,7 +41,7 @@ if waiting > tonumber(ARGV[2]) then
   redis.call('DEL', KEYS[2])
   return {0, waiting, ''}
 end
-local entry = redis.call('XADD', KEYS[1], '*', 'job', ARGV[3], 'reply', ARGV[4])
+local entry = redis.call('XADD', KEYS[1], '*', 'job', ARGV[3], 'channel', ARGV[4])
 redis.call('HSET', KEYS[2], 'entry', entry)
 if tonumber(ARGV[5]) > 0 then
   local time = redis.call('TIME')
@@ -73,9 +75,9 @@ return taken
 # Answer a job. XACK says 1 to the first who finishes an entry and to nobody after, so it decides whose answer
 # counts. A request whose upload is gone is no longer waited for; an order is, until it is final or deleted.
 # Returns 'duplicate', 'dropped' or 'answered'. The answer has been put into the draft right before, in the
-# same transaction, and becomes the outcome by taking its name.
+# same transaction, and becomes the outcome by taking its name, which whoever waits for the outcome is told.
 #   KEYS stream, upload, outcome, dead letters, record, callbacks, draft
-#   ARGV group, entry, job, channel, reason of death or '', dead's life in milliseconds, final state, report
+#   ARGV group, entry, job, channel or '', reason of death or '', dead's life in ms, final state, report
 FINISH = """
 if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then
   redis.call('UNLINK', KEYS[7])
@@ -102,7 +104,7 @@ if state then
   redis.call('PEXPIRE', KEYS[3], life)
   if callback ~= '' then redis.call('XADD', KEYS[6], '*', 'job', ARGV[3]) end
 end
-redis.call('PUBLISH', ARGV[4], ARGV[3])
+if ARGV[4] ~= '' then redis.call('PUBLISH', ARGV[4], ARGV[3]) end
 return 'answered'
 """
 

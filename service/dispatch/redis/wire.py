@@ -48,21 +48,18 @@ def job_from(fields: Mapping[bytes, bytes], seconds: float, progress: Progress |
     )
 
 
-def pack_outcome(outcome: Outcome) -> bytes:
-    """A line of JSON, and after it a result's picture, which is copied once each way and no more."""
+def outcome_fields(outcome: Outcome) -> dict[str, bytes]:
     if isinstance(outcome, Result):
-        head, content = {"result": facts(outcome), "timings": outcome.timings}, outcome.content
-    else:
-        head, content = {"problem": problem_fields(outcome)}, b""
-    return json.dumps(head).encode() + b"\n" + content
+        head: dict[str, Any] = {"result": facts(outcome), "timings": outcome.timings}
+        return {"head": json.dumps(head).encode(), "content": outcome.content}
+    return {"head": json.dumps({"problem": problem_fields(outcome)}).encode()}
 
 
-def unpack_outcome(packed: bytes) -> Outcome:
-    line, _, content = packed.partition(b"\n")
-    head = json.loads(line)
+def outcome_from(fields: Mapping[bytes, bytes]) -> Outcome:
+    head = json.loads(fields[b"head"])
     if "problem" in head:
         return problem_from(head["problem"])
-    return Result(content=content, timings=head["timings"], **head["result"])
+    return Result(content=fields[b"content"], timings=head["timings"], **head["result"])
 
 
 def report(outcome: Outcome) -> dict[str, Any]:
