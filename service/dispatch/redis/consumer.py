@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from service.cache.store import Cache
@@ -18,7 +18,7 @@ from service.dispatch.redis.mailbox import Entry, Mailbox
 from service.dispatch.redis.progress import reporting
 from service.dispatch.redis.wire import Outcome, job_from
 from service.errors import ComputeFailed, DeadlineExceeded, Poisoned, Problem
-from service.jobs.job import Job
+from service.jobs.job import Job, Progress
 from service.observability.logs import request_id
 from service.observability.metrics import Metrics
 from service.tasks import end
@@ -161,7 +161,6 @@ class Consumer:
             self._pace.busy()
         self._held[entry] = None
         self._taken += 1
-        self._metrics.entries.labels("taken").inc()
         task = asyncio.create_task(self._work(entry))
         self._working.add(task)
         task.add_done_callback(self._worked)
@@ -194,10 +193,12 @@ class Consumer:
     async def _outcome(self, entry: Entry) -> Outcome | None:
         """What became of the job; None if another worker must say, since this one's engine died."""
         fields, seconds = await persist(lambda: self._mailbox.load(entry))
+        self._metrics.entries.labels("taken").inc()
         if not fields or seconds <= 0:
             return LATE
         try:
-            async with reporting(self._mailbox, entry) as progress:
+            watched = reporting(self._mailbox, entry) if entry.channel else nullcontext(Progress())
+            async with watched as progress:
                 job = self._held[entry] = job_from(fields, seconds, progress)
                 request_id.set(job.request_id)
                 if job.cache_key:

@@ -101,16 +101,17 @@ class Fleet:
         return model["name"], model["digest"]
 
     def limit(self, model: str, priority: Priority, seconds: float) -> float:
-        """How many jobs may wait so that one more would start within so many seconds."""
+        """How many jobs may wait so that one more would start within so many seconds.
+
+        Overloaded, if it is known without having to send the pictures to Redis that more do.
+        """
         if priority == "interactive" and not any(self._hosts(model)):
             raise Unavailable(f"No worker for {model!r} is up.", retry_after=5)
-        return max(1.0, self._rate(model) * seconds - self._beside(model, priority))
-
-    def refuse(self, model: str, priority: Priority, seconds: float) -> None:
-        """Overloaded, if that is known without having to send the pictures to Redis."""
+        limit = max(1.0, self._rate(model) * seconds - self._beside(model, priority))
         waiting = self._waiting.get((model, priority), 0)
-        if waiting > self.limit(model, priority, seconds):
+        if waiting > limit:
             raise self.overloaded(model, priority, waiting, seconds)
+        return limit
 
     def overloaded(self, model: str, priority: Priority, waiting: int, seconds: float) -> Overloaded:
         self._waiting[model, priority] = waiting

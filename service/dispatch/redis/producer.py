@@ -121,14 +121,13 @@ class RedisDispatcher:
         returned is what it does stand for.
         """
         stream = keys.stream(job.model, priority)
-        limit = self.fleet.limit(job.model, priority, max_wait)
         life = max(1, int(1000 * (job.deadline - time.monotonic())))
         upload = keys.upload(name)
         files = [part for pair in upload_fields(job).items() for part in pair]
         touched = [stream, upload, keys.outcome(name), keys.record(name), keys.idempotency(key[0])]
         fields = [part for pair in record.items() for part in pair]
         try:
-            self.fleet.refuse(job.model, priority, max_wait)
+            limit = self.fleet.limit(job.model, priority, max_wait)
             facts = [keys.GROUP, limit, name, channel, int(1000 * record_seconds), key[1], *fields]
             commands = (
                 ("HSET", upload, *files),

@@ -20,9 +20,6 @@ INTERVAL = 0.1  # seconds between two reports; what lies between is summed up by
 @asynccontextmanager
 async def reporting(mailbox: Mailbox, entry: Entry) -> AsyncIterator[Progress]:
     """A progress whose changes are reported while the order is being worked on."""
-    if not entry.channel:
-        yield Progress()
-        return
     loop, changed = asyncio.get_running_loop(), asyncio.Event()
 
     def moved() -> None:
