@@ -120,6 +120,33 @@ def test_an_answer_that_takes_several_looks_comes_and_one_that_nobody_will_give_
     asyncio.run(run())
 
 
+def test_an_answer_is_found_though_it_cannot_be_waited_for(redis_server, monkeypatch):
+    """Redis may take no more connections, while those that are there still work."""
+
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            backend = EchoBackend()
+            backend.open.clear()
+            await both.worker(backend)
+            attempts = 0
+
+            async def refused(*_: object) -> None:
+                nonlocal attempts
+                attempts += 1
+                raise ConnectionError("max number of clients reached")
+
+            monkeypatch.setattr(both.api, "_wait", refused)
+            waiting = asyncio.create_task(both.api.submit(job()))
+            await until(lambda: attempts > 2)
+            backend.open.set()
+            started, before = time.monotonic(), attempts
+            assert (await waiting).content == b"picture"
+            # With growing pauses, not as fast as it can.
+            assert attempts - before <= 1 + (time.monotonic() - started) / 0.1
+
+    asyncio.run(run())
+
+
 def test_a_surprise_does_not_end_the_view_of_the_fleet(redis_server, caplog):
     async def run() -> None:
         async with ends(redis_server.url) as both:

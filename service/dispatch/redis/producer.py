@@ -13,7 +13,7 @@ from typing import Any
 from redis.exceptions import ConnectionError
 
 from service.dispatch.redis import keys, scripts
-from service.dispatch.redis.client import FAILURES, SLACK, connect, persist
+from service.dispatch.redis.client import FAILURES, SLACK, Backoff, connect, persist
 from service.dispatch.redis.fleet import Fleet
 from service.dispatch.redis.keys import Priority
 from service.dispatch.redis.lines import Lines, paired
@@ -153,11 +153,13 @@ class RedisDispatcher:
         return str(known.decode())
 
     async def _outcome(self, name: str, until: float) -> Outcome:
-        loop = asyncio.get_running_loop()
+        loop, backoff = asyncio.get_running_loop(), Backoff()
         while (left := until - loop.time()) > 0:
-            with suppress(*FAILURES):
+            try:
                 if outcome := await self._wait(name, min(left, LOOK)):
                     return outcome
+            except FAILURES:
+                await backoff.pause()
             waiting, outcome = await persist(lambda: self._look(name), until)
             if outcome:
                 return outcome
