@@ -121,9 +121,9 @@ def evaluate_inpaint(
     report: dict[str, Any] = {"pictures": len(pictures), "bands": by_band(rows, list(methods)), "rows": rows}
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        out.with_suffix(".md").write_text(as_markdown(report), encoding="utf-8")
-        Image.fromarray(np.concatenate(thumbs)).save(out.with_suffix(".jpg"), quality=88)
+        out.with_name(out.name + ".json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        out.with_name(out.name + ".md").write_text(as_markdown(report), encoding="utf-8")
+        Image.fromarray(np.concatenate(thumbs)).save(out.with_name(out.name + ".jpg"), quality=88)
     return report
 
 

@@ -123,8 +123,8 @@ def evaluate_upscale(
     answer = {"protocol": "PSNR and SSIM of luma, ceil(scale) pixels shaved", "rows": rows}
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.with_suffix(".json").write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
-        out.with_suffix(".md").write_text(as_markdown(answer), encoding="utf-8")
+        out.with_name(out.name + ".json").write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
+        out.with_name(out.name + ".md").write_text(as_markdown(answer), encoding="utf-8")
     return answer
 
 

@@ -61,8 +61,8 @@ def test_the_command_judges_models_beside_opencv(folder, capsys):
     printed = capsys.readouterr().out
     for method in ("telea", "navier-stokes", "patchmatch"):
         assert f"| all | 2 | {method} |" in printed
-    assert out.with_suffix(".md").read_text() == printed
-    with Image.open(out.with_suffix(".jpg")) as sheet:
+    assert out.with_name(f"{out.name}.md").read_text() == printed
+    with Image.open(out.with_name(f"{out.name}.jpg")) as sheet:
         assert sheet.size == (256 * 5, 256 * 2)
 
 
