@@ -80,12 +80,12 @@ class FakeCatalogue:
 
 
 def until(true: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait for another thread; fail when it takes too long."""
+    """Wait for another thread or process; fail when it takes too long."""
     end = time.monotonic() + seconds
     pause = threading.Event()
     while not true():
         assert time.monotonic() < end, "it did not happen"
-        pause.wait(0.001)
+        pause.wait(0.005)
 
 
 def make_engine(backend: FakeBackend, on_death: Callable[[], None] = lambda: None, **settings: Any) -> Engine:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import redis
 
 from service.dispatch.redis import keys
 from tests.service.conftest import RedisServer, start_redis
+from tests.service.engines import until
 from tests.service.fleet import DEADLY, FleetOfProcesses, Process, fleet_of
 from tests.service.pictures import pixels_of, png, square
 
@@ -23,6 +24,7 @@ PERSISTENT = ("--appendonly", "yes", "--appendfsync", "everysec")
 JOBS, CLIENTS = 500, 16
 FIRST_LEAVING = 1000  # number of the first job that goes to an API process which is about to leave
 SIDE = 40
+PATIENCE = 60  # seconds until what must happen has happened, on a busy machine too
 MASK = png(square(SIDE, SIDE))
 
 
@@ -65,10 +67,7 @@ def check(response: httpx.Response, number: int) -> None:
 
 def settle(fleet: FleetOfProcesses, wanted: set[str] = frozenset()) -> None:  # type: ignore[assignment]
     """What the last answers leave is deleted right after them."""
-    end = time.monotonic() + 10
-    while (found := fleet.keys()) != wanted:
-        assert time.monotonic() < end, found
-        time.sleep(0.02)
+    until(lambda: fleet.keys() == wanted)
 
 
 class Clients:
@@ -100,20 +99,13 @@ class Clients:
         self.failures.append(f"job {number} was refused for a minute")
 
     def until(self, done: int) -> None:
-        wait_until(lambda: sum(self.answered.values()) + len(self.failures) >= done)
+        until(lambda: sum(self.answered.values()) + len(self.failures) >= done, PATIENCE)
 
     def finish(self) -> None:
         self._pool.shutdown()
         self._client.close()
         for future in self.futures:
             future.result()
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
 
 
 def holding(server: RedisServer, model: str) -> bool:
@@ -131,7 +123,7 @@ def test_chaos(server, redis_folder, tmp_path):
         clients = Clients(apis, JOBS)
         clients.until(JOBS // 8)
         for victim in workers[:2]:
-            wait_until(lambda: holding(server, "toy-fill"))
+            until(lambda: holding(server, "toy-fill"), PATIENCE)
             victim.kill()
             clients.until(sum(clients.answered.values()) + JOBS // 8)
         replacement = fleet.worker("toy-fill", worker_places=4)
@@ -160,7 +152,7 @@ def test_a_poisoned_job_cannot_kill_the_fleet(server, tmp_path):
             poison = pool.submit(kill, client, api)
             for dead in range(3):
                 # Whatever dies is replaced, as a cluster would.
-                wait_until(lambda died=dead: died < sum(not member.alive for member in fleet.members))
+                until(lambda died=dead: died < sum(not member.alive for member in fleet.members), PATIENCE)
                 fleet.worker("toy-killer", worker_places=4)
                 assert not poison.done(), dead
             response = poison.result(60)
@@ -193,7 +185,7 @@ def test_sigterm_loses_nothing(server, tmp_path):
                 pool.submit(fill, client, leaving, number, "toy-sleeper")
                 for number in range(FIRST_LEAVING, FIRST_LEAVING + 8)
             ]
-            wait_until(lambda: accepted(server, waiting))
+            until(lambda: accepted(server, waiting), PATIENCE)
             started = time.monotonic()
             assert workers[0].terminate() == 0
             assert leaving.terminate() == 0
@@ -225,7 +217,7 @@ def test_sigterm_ends_the_events_of_a_job_and_not_the_job(server, tmp_path):
         assert leaving.process.exitcode == 0
         assert time.monotonic() - started < 10
         fleet.worker("toy-fill")
-        wait_until(lambda: client.get(f"{staying.url}{location}").json()["state"] == "done")
+        until(lambda: client.get(f"{staying.url}{location}").json()["state"] == "done", PATIENCE)
         check(client.get(f"{staying.url}{location}/result"), 1)
         assert client.delete(f"{staying.url}{location}").status_code == 204
         settle(fleet)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.service.engines import until
 from tests.service.server import Server
 
 
@@ -163,10 +164,7 @@ def test_sigterm_finishes_what_was_accepted():
         threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
         for thread in threads:
             thread.start()
-        give_up = time.monotonic() + 30
-        while server.metric("retouch_cache_total") < 4 and time.monotonic() < give_up:
-            time.sleep(0.01)
-        assert server.metric("retouch_cache_total") >= 4, "the requests never came in"
+        until(lambda: server.metric("retouch_cache_total") >= 4, 30)  # the requests have come in
         assert server.stop() == 0
         for thread in threads:
             thread.join()

@@ -18,6 +18,7 @@ from redis.exceptions import ConnectionError, InvalidResponse, RedisError, Respo
 from service.dispatch.redis.client import TIMEOUT
 
 Command = Sequence[bytes | str | int | float]
+KEPT = 100  # idle lines; after a burst a process must not hold for ever what Redis has for all of them
 SMALL = 16384  # bytes; copying up to so many costs less than one part more to send
 
 
@@ -89,7 +90,7 @@ class Lines:
 
     def __init__(self, url: str, seconds: float = TIMEOUT) -> None:
         self._pool = aioredis.ConnectionPool.from_url(
-            url, socket_timeout=seconds, socket_connect_timeout=TIMEOUT, protocol=2
+            url, socket_timeout=min(seconds, TIMEOUT), socket_connect_timeout=TIMEOUT, protocol=2
         )
         self._seconds = seconds
         self._free: list[Line] = []
@@ -102,7 +103,9 @@ class Lines:
             self.close()  # the idle ones will be no better
             raise
         finally:
-            if not line.closed:
+            if len(self._free) >= KEPT:
+                line.close()
+            elif not line.closed:
                 self._free.append(line)
 
     async def transaction(self, *commands: Command) -> list[Any]:
