@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 from fractions import Fraction
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -27,6 +28,7 @@ from service.imaging import (
     paste,
     plan_holes,
     plan_tiles,
+    png,
     read_header,
     shape_hole,
     target_size,
@@ -89,6 +91,29 @@ def test_sixteen_bits_survive_there_and_back():
         assert read_header(opencv_png(stored), LIMITS).bits == 16
         again = cv2.imdecode(np.frombuffer(encode(picture, "png"), np.uint8), cv2.IMREAD_UNCHANGED)
         assert np.array_equal(again, stored)
+
+
+@given(
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.integers(1, 4),
+    st.sampled_from([np.uint8, np.uint16]),
+    st.integers(1, 3000),
+    st.integers(0, 2**32 - 1),
+)
+def test_any_reader_finds_the_pixels_that_were_written(height, width, channels, dtype, band, seed):
+    size = (height, width, channels)
+    stored = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, size, dtype, endpoint=True)
+    with mock.patch.object(png, "BAND", band):
+        content = png.write_png(stored)
+    read = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    order = {1: [0], 2: [0, 0, 0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[channels]  # OpenCV's
+    assert read.dtype == dtype
+    assert np.array_equal(read.reshape(*size[:2], -1), stored[..., order])
+    with Image.open(io.BytesIO(content)) as image:
+        image.load()
+        if dtype == np.uint8 or channels == 1:
+            assert np.array_equal(np.asarray(image).reshape(size), stored)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
