@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers.patch_field import PatchField, patches_of
+from models.layers.patch_field import PatchField, patches_of, spread
 from models.layers.smooth import blur, smooth_fill
 from models.registry import SizeRule, architecture
 
@@ -127,7 +127,7 @@ def first_guess(known: Tensor, gone: Tensor, guide: Tensor | None) -> Tensor:
 def pyramid(image: Tensor, hole: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Pictures and holes from full size down; only known pixels make smaller ones."""
     levels = [(torch.where(hole, 0.0, image), hole)]
-    while min(levels[-1][1].shape) >= 2 * SMALLEST and depth_of(levels[-1][1]).max() > THICK:
+    while min(levels[-1][1].shape) >= 2 * SMALLEST and depth_of(levels[-1][1], THICK + 1).max() > THICK:
         levels.append(halve(*levels[-1]))
     return levels
 
@@ -141,13 +141,12 @@ def halve(image: Tensor, hole: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(gone, 0.0, small), gone
 
 
-def depth_of(hole: Tensor) -> Tensor:
-    """(H, W): how many steps each hole pixel lies from the rim, at most 32."""
-    left = hole[None, None].float()
-    depth = left.clone()
-    for _ in range(32):
-        left = 1 - F.max_pool2d(1 - left, 3, 1, 1)
+def depth_of(hole: Tensor, most: int = 33) -> Tensor:
+    """(H, W): how many steps each hole pixel lies from the rim, at most so many."""
+    depth, left = hole.float(), hole
+    for _ in range(most - 1):
+        left = ~spread(~left)
         if not left.any():
             break
         depth += left
-    return depth[0, 0]
+    return depth

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import models
-from models.layers.patch_field import PatchField, patches_of
+from models.inpainting.patchmatch import depth_of
+from models.layers.patch_field import PatchField, patches_of, spread
 
 
 def stripes(height: int, width: int) -> torch.Tensor:
@@ -38,6 +39,18 @@ def test_any_size_and_hole_is_answered_within_the_known_range(height, width, see
     assert answer.min() >= 0
     assert answer.max() <= 1
     assert torch.equal(answer * (1 - hole), image * (1 - hole))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 4), st.floats(0, 0.2), st.integers(0, 2**31))
+def test_steps_are_counted_along_both_axes(height, width, reach, share, seed):
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    known = torch.rand(height, width, generator=torch.Generator().manual_seed(seed)) < share
+    away = torch.full((height, width), 99)
+    for row, column in known.nonzero():
+        away = away.minimum(torch.maximum((rows - row).abs(), (columns - column).abs()))
+    assert torch.equal(spread(known, reach), away <= reach)
+    assert torch.equal(depth_of(~known, 7), away.clamp(max=7).float())
 
 
 def test_nothing_known_is_still_an_answer():
