@@ -17,7 +17,7 @@ from service.imaging.picture import Pixels
 Mask = npt.NDArray[np.bool_]
 CELL = 32  # holes nearer than this are one hole to the planner
 CONTEXT = 2  # a window is so many times as wide as its hole
-NEAR = 512  # what lies further from a small hole than half of this says little about it
+NEAR = 256  # what lies further from a small hole than half of this says little about it
 MAX_WINDOWS = 64  # a speckled mask is one large window, not thousands of small ones
 LOWEST_SCALE, HIGHEST_SCALE = 1, 8
 
