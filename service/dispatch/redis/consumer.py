@@ -27,7 +27,7 @@ log = logging.getLogger("retouch.worker")
 
 MAX_DELIVERIES = 3
 BATCH_SHARE = 8  # every so many jobs one of the lower priority comes first, so that it never starves
-HEAD_START = 0.005  # seconds in which what an idle worker was given reaches the engine undisturbed
+HEAD_START = 0.01  # seconds in which what an idle worker was given reaches the engine undisturbed
 FRESHNESS = 0.2  # share of a new measurement in the average
 
 LATE = DeadlineExceeded("The deadline passed before the answer was ready.")

@@ -23,6 +23,11 @@ def upload(job: str) -> str:
     return f"retouch:upload:{job}"
 
 
+def desk(worker: str) -> str:
+    """The upload of what a worker has just been given, for the moment in which it is read."""
+    return f"retouch:desk:{worker}"
+
+
 def outcome(job: str) -> str:
     """Stream, of one entry: reading a stream is the way to wait for a key and to leave it there."""
     return f"retouch:outcome:{job}"

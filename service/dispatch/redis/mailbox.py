@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -23,6 +23,8 @@ OUTCOME_LIFE = 60_000  # milliseconds; the waiting process fetches it at once, o
 DEAD_LIFE = 7 * 24 * 3600 * 1000  # milliseconds after the last death
 FORGET = 10  # leases of silence after which a consumer without entries is deleted
 
+Upload = tuple[dict[bytes, bytes], float]  # what was sent, and the seconds that are left for it
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -30,6 +32,7 @@ class Entry:
     id: str
     job: str
     channel: str  # where to say that something has changed; empty if only the answer matters
+    upload: Upload | None = field(default=None, compare=False, repr=False)  # if it came along
 
 
 class Mailbox:
@@ -39,6 +42,7 @@ class Mailbox:
         self._all = [stream for several in self._streams for stream in several]
         self._lease = int(1000 * lease)
         self._client = connect(url)
+        self._newest = dict.fromkeys(self._all, "0")  # of the entries that this worker was given
         self._lines = Lines(url)
         self._waiting = Lines(url, BLOCK / 1000 + SLACK)
 
@@ -61,19 +65,35 @@ class Mailbox:
         take = scripts.call(scripts.TAKE, order, [GROUP, self.name, most])
         [found] = await self._lines.exchange(take)
         return [
-            entry_from(stream, name, paired(fields))
+            self._given(stream, name, fields)
             for stream, name, fields in zip(found[::3], found[1::3], found[2::3], strict=True)
         ]
 
     async def wait(self) -> list[Entry]:
-        """The next entry, or nothing after a while; one a stream if several come in the same moment."""
+        """The next entry, with its upload, or nothing after a while; one a stream if several come in the same
+        moment, and then the first has its upload.
+        """
         group = ("XREADGROUP", "GROUP", GROUP, self.name, "COUNT", 1, "BLOCK", BLOCK)
-        [read] = await self._waiting.exchange((*group, "STREAMS", *self._all, *(">" for _ in self._all)))
-        return [
-            entry_from(stream, name, paired(fields))
-            for stream, entries in read or ()
-            for name, fields in entries
+        desk, uploads, newest = keys.desk(self.name), keys.upload(""), self._newest.values()
+        read, *_, (job, upload, life, _) = await self._waiting.exchange(
+            (*group, "STREAMS", *self._all, *(">" for _ in self._all)),
+            ("MULTI",),
+            scripts.call(scripts.FETCH, [desk, *self._all], [GROUP, self.name, uploads, *newest]),
+            ("HGETALL", desk),
+            ("PTTL", desk),
+            scripts.call(scripts.PUT_BACK, [desk], [uploads]),
+            ("EXEC",),
+        )
+        entries = [
+            self._given(stream, name, fields) for stream, entries in read or () for name, fields in entries
         ]
+        loaded = (paired(upload), life / 1000) if upload else None
+        return [replace(entry, upload=loaded) if entry.job.encode() == job else entry for entry in entries]
+
+    def _given(self, stream: bytes, name: bytes, fields: Sequence[bytes]) -> Entry:
+        entry = entry_from(stream.decode(), name, paired(fields))
+        self._newest[entry.stream] = entry.id
+        return entry
 
     async def orphaned(self) -> bool:
         """Whether there are entries whose lease has run out."""
@@ -98,8 +118,10 @@ class Mailbox:
                     break
         return None
 
-    async def load(self, entry: Entry) -> tuple[dict[bytes, bytes], float]:
+    async def load(self, entry: Entry) -> Upload:
         """The upload, and the seconds that are left; nothing if nobody waits for it any more."""
+        if entry.upload:
+            return entry.upload
         upload = keys.upload(entry.job)
         fields, life = await self._lines.exchange(("HGETALL", upload), ("PTTL", upload))
         return paired(fields), life / 1000
@@ -157,6 +179,5 @@ class Mailbox:
         await self._client.aclose()
 
 
-def entry_from(stream: str | bytes, name: bytes, fields: dict[bytes, bytes]) -> Entry:
-    stream = stream.decode() if isinstance(stream, bytes) else stream
+def entry_from(stream: str, name: bytes, fields: Mapping[bytes, bytes]) -> Entry:
     return Entry(stream, name.decode(), fields[b"job"].decode(), fields[b"channel"].decode())

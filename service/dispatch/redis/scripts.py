@@ -42,7 +42,7 @@ if waiting > tonumber(ARGV[2]) then
   return {0, waiting, ''}
 end
 local entry = redis.call('XADD', KEYS[1], '*', 'job', ARGV[3], 'channel', ARGV[4])
-redis.call('HSET', KEYS[2], 'entry', entry)
+redis.call('HSET', KEYS[2], 'entry', entry, 'job', ARGV[3])
 if tonumber(ARGV[5]) > 0 then
   local time = redis.call('TIME')
   local created = time[1] + time[2] / 1000000
@@ -70,6 +70,28 @@ for _, stream in ipairs(KEYS) do
   end
 end
 return taken
+"""
+
+# What follows a blocking read on the same line is done as soon as that ends. So an idle worker gets an upload
+# together with its entry: one script lays it on the worker's desk, where a plain HGETALL finds it, the other
+# puts it back, all in one transaction. (A script that read the upload itself would copy it too often.)
+#   KEYS desk, streams...   ARGV group, consumer, prefix of uploads, newest entry known of each stream...
+#   Returns whose upload it is.
+FETCH = """
+for i = 2, #KEYS do
+  local new = redis.call('XPENDING', KEYS[i], ARGV[1], '(' .. ARGV[i + 2], '+', 1, ARGV[2])[1]
+  local entry = new and redis.call('XRANGE', KEYS[i], new[1], new[1])[1]
+  if entry then
+    local job = entry[2][2]
+    if redis.call('EXISTS', ARGV[3] .. job) == 1 then redis.call('RENAME', ARGV[3] .. job, KEYS[1]) end
+    return job
+  end
+end
+"""
+#   KEYS desk   ARGV prefix of uploads
+PUT_BACK = """
+local job = redis.call('HGET', KEYS[1], 'job')
+if job then redis.call('RENAME', KEYS[1], ARGV[1] .. job) end
 """
 
 # Answer a job. XACK says 1 to the first who finishes an entry and to nobody after, so it decides whose answer
