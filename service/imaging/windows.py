@@ -16,7 +16,8 @@ from service.imaging.picture import Pixels
 
 Mask = npt.NDArray[np.bool_]
 CELL = 32  # holes nearer than this are one hole to the planner
-CONTEXT = 2  # a window is so many times as wide as its hole
+CONTEXT = 2  # a window is so many times as wide as its hole,
+TIGHT = 1.6  # or so many times at least if that keeps it at full size
 NEAR = 256  # what lies further from a small hole than half of this says little about it
 MAX_WINDOWS = 64  # a speckled mask is one large window, not thousands of small ones
 LOWEST_SCALE, HIGHEST_SCALE = 1, 8
@@ -117,7 +118,10 @@ def hole_bounds(hole: Mask) -> list[Box]:
 
 def surround(bound: Box, size: tuple[int, int], window: int) -> Box:
     """A square round `bound` with context, shifted into the picture and cut where that is smaller."""
-    side = max(min(window, NEAR), CONTEXT * max(bound.height, bound.width))
+    longest = max(bound.height, bound.width)
+    side = max(min(window, NEAR), CONTEXT * longest)
+    if side > window >= TIGHT * longest:
+        side = window
     tops = [
         (min(side, whole), max(0, min(start + length // 2 - side // 2, whole - side)))
         for start, length, whole in (

@@ -264,6 +264,16 @@ def test_a_small_hole_beside_a_large_one_is_seen_at_full_size():
     )  # it sees what else is missing
 
 
+@pytest.mark.parametrize(("side", "work"), [(40, 256), (200, 400), (256, 512), (310, 512), (400, 512)])
+def test_a_window_is_made_smaller_only_where_little_would_be_left_around_the_hole(side, work):
+    hole = np.zeros((2000, 2000), bool)
+    hole[700 : 700 + side, 900:930] = True
+    [plan] = plan_holes(hole, 512)
+    assert plan.work == (work, work)
+    assert plan.native == (side <= 320)
+    assert plan.box.height == (800 if side == 400 else work)
+
+
 def test_shrinking_a_window_leaks_nothing_out_of_the_hole():
     hole = np.zeros((300, 300), bool)
     hole[100:200, 90:210] = True
