@@ -41,7 +41,7 @@ def without_grid(x: Tensor) -> Tensor:
 def blur(x: Tensor, sigma: float, reach: float = 3.0, border: str = "replicate") -> Tensor:
     """`x` (B, C, H, W) under a Gaussian, which is cut off at `reach` sigmas.
 
-    A wide one is computed where a pixel is several: ten times as fast, and off by 0.003 at most.
+    A wide one is computed where a pixel is several: ten times as fast, and off by 0.003 of the range at most.
     """
     if (step := int(sigma / STEP)) > 1:
         height, width = x.shape[-2:]

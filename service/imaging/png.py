@@ -1,8 +1,8 @@
-"""Pixels to PNG, several times as fast as the usual libraries write it, and smaller (bench/encode.py).
+"""Pixels to PNG, in a twenty-fifth of Pillow's time for 1.06 of its bytes (bench/encode.py).
 
-Their time goes into deflate, which igzip does with vector instructions, and into looking for a filter for
+Others' time goes into deflate, which igzip does with vector instructions, and into looking for a filter for
 every row. Here all rows have the same one, the mean of left and above: NumPy computes it for many rows at
-once, and photographs get hardly smaller with the best of all.
+once. Paeth's would save two bytes in a hundred and take four times as long.
 """
 
 from __future__ import annotations
