@@ -11,13 +11,11 @@ import pytest
 from service import errors
 from service.dispatch.redis import keys
 from service.dispatch.redis.consumer import MAX_DELIVERIES, Consumer
-from service.dispatch.redis.fleet import Announcement
-from service.dispatch.redis.mailbox import Mailbox
 from service.errors import DeadlineExceeded, NotFound, Overloaded, Poisoned, Unavailable
 from service.jobs.job import Job, Result
 from tests.service.backends import EchoBackend
 from tests.service.conftest import start_redis
-from tests.service.ends import LEASE, MODEL, Ends, ends, job, until
+from tests.service.ends import LEASE, Ends, ends, job, until
 
 
 def freeze(consumer: Consumer) -> None:
@@ -40,45 +38,6 @@ def test_a_job_goes_round_and_leaves_nothing(redis_server):
             assert results[0].timings == {"decode": 0.001}
             assert results[0].hole == 0.25
             await until(lambda: empty(both))
-
-    asyncio.run(run())
-
-
-def test_an_idle_worker_is_given_the_upload_with_its_entry(redis_server):
-    async def run() -> None:
-        async with ends(redis_server.url) as both:
-            mailbox = Mailbox(redis_server.url, "worker", ["echo"], LEASE)
-            await mailbox.open()
-            await mailbox.announce(Announcement([MODEL], {"inpaint": "echo"}, 0.01))
-            await both.api.fleet.refresh()
-
-            async def given() -> list[tuple[str, bytes | None]]:
-                entries = await mailbox.wait()
-                return [(each.job, each.upload[0][b"image"] if each.upload else None) for each in entries]
-
-            waiting = asyncio.create_task(given())
-            await both.api.put("first", job(b"1"), "interactive", 10)
-            assert await waiting == [("first", b"1")]
-            assert 15_000 < await both.client.pttl(keys.upload("first")) <= 20_000
-            assert await both.client.keys("retouch:desk:*") == []
-
-            # The first is still held; what came before the wait is given in the same way.
-            await both.api.put("second", job(b"2"), "interactive", 10)
-            assert await given() == [("second", b"2")]
-
-            await both.api.put("gone", job(b"3"), "interactive", 10)
-            await both.client.unlink(keys.upload("gone"))
-            assert await given() == [("gone", None)]
-
-            await both.api.put("high", job(b"4"), "interactive", 10)
-            await both.api.put("low", job(b"5"), "batch", 10)
-            high, low = await mailbox.wait()
-            assert (high.job, low.job, low.upload) == ("high", "low", None)
-            for entry, content in ((high, b"4"), (low, b"5")):
-                fields, seconds = await mailbox.load(entry)
-                assert fields[b"image"] == content
-                assert 15 < seconds <= 20
-            await mailbox.close()
 
     asyncio.run(run())
 

@@ -21,6 +21,7 @@ from service.errors import Problem
 BLOCK = 1000  # milliseconds; also how long a stopping worker may still wait for its last read
 OUTCOME_LIFE = 60_000  # milliseconds; the waiting process fetches it at once, or is gone
 DEAD_LIFE = 7 * 24 * 3600 * 1000  # milliseconds after the last death
+LIGHT = 4 << 20  # bytes; so much of an upload may come with its entry, while the worker reads nothing else
 FORGET = 10  # leases of silence after which a consumer without entries is deleted
 
 Upload = tuple[dict[bytes, bytes], float]  # what was sent, and the seconds that are left for it
@@ -70,15 +71,16 @@ class Mailbox:
         ]
 
     async def wait(self) -> list[Entry]:
-        """The next entry, with its upload, or nothing after a while; one a stream if several come in the same
-        moment, and then the first has its upload.
+        """The next entry, with its upload if that is light, or nothing after a while; one a stream if several
+        come in the same moment, and then the first has its upload.
         """
         group = ("XREADGROUP", "GROUP", GROUP, self.name, "COUNT", 1, "BLOCK", BLOCK)
-        desk, uploads, newest = keys.desk(self.name), keys.upload(""), self._newest.values()
+        desk, uploads = keys.desk(self.name), keys.upload("")
+        facts = [GROUP, self.name, uploads, LIGHT, *self._newest.values()]
         read, *_, (job, upload, life, _) = await self._waiting.exchange(
             (*group, "STREAMS", *self._all, *(">" for _ in self._all)),
             ("MULTI",),
-            scripts.call(scripts.FETCH, [desk, *self._all], [GROUP, self.name, uploads, *newest]),
+            scripts.call(scripts.FETCH, [desk, *self._all], facts),
             ("HGETALL", desk),
             ("PTTL", desk),
             scripts.call(scripts.PUT_BACK, [desk], [uploads]),

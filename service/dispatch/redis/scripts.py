@@ -74,16 +74,20 @@ return taken
 
 # What follows a blocking read on the same line is done as soon as that ends. So an idle worker gets an upload
 # together with its entry: one script lays it on the worker's desk, where a plain HGETALL finds it, the other
-# puts it back, all in one transaction. (A script that read the upload itself would copy it too often.)
-#   KEYS desk, streams...   ARGV group, consumer, prefix of uploads, newest entry known of each stream...
+# puts it back, all in one transaction. (A script that read the upload itself would copy it too often.) Heavy
+# ones are left for the job's own task: nothing else is read meanwhile.
+#   KEYS desk, streams...   ARGV group, consumer, prefix of uploads, most bytes, newest entry known of each...
 #   Returns whose upload it is.
 FETCH = """
 for i = 2, #KEYS do
-  local new = redis.call('XPENDING', KEYS[i], ARGV[1], '(' .. ARGV[i + 2], '+', 1, ARGV[2])[1]
+  local new = redis.call('XPENDING', KEYS[i], ARGV[1], '(' .. ARGV[i + 3], '+', 1, ARGV[2])[1]
   local entry = new and redis.call('XRANGE', KEYS[i], new[1], new[1])[1]
   if entry then
-    local job = entry[2][2]
-    if redis.call('EXISTS', ARGV[3] .. job) == 1 then redis.call('RENAME', ARGV[3] .. job, KEYS[1]) end
+    local job, bytes = entry[2][2], 0
+    for _, file in ipairs({'image', 'mask', 'sketch'}) do
+      bytes = bytes + redis.call('HSTRLEN', ARGV[3] .. job, file)
+    end
+    if bytes > 0 and bytes <= tonumber(ARGV[4]) then redis.call('RENAME', ARGV[3] .. job, KEYS[1]) end
     return job
   end
 end
