@@ -32,10 +32,10 @@ import cv2
 import httpx
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models import registry
-from models.registry import Architecture, SizeRule
+from models.network import Network, SizeRule
 from service.cli import main as retouch
 
 SIDE = 512
@@ -51,10 +51,10 @@ default_on = ["cpu", "cuda"]
 START = 120.0  # seconds that a process may take to be ready
 
 
-class Sleeper(nn.Module):
+class Sleeper(Network):
     """Busy with a batch for a fixed time, whatever is in it, and in nobody's way meanwhile: a GPU."""
 
-    minimum, multiple, window = 32, 8, 256
+    sides, window = SizeRule(32, 8), 256
 
     def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> Tensor:
         time.sleep(float(os.environ["BENCH_NAP"]))
@@ -67,7 +67,7 @@ def run(command: list[str], variables: dict[str, str]) -> None:
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     torch.set_num_threads(1)
-    registry._ARCHITECTURES[MODEL] = Architecture(MODEL, "inpaint", "none", Sleeper, SizeRule(32, 8), 256)
+    registry.architecture(MODEL, task="inpaint", paper="none")(Sleeper)
     sys.exit(retouch(command))
 
 

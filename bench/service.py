@@ -33,7 +33,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import models
-from models.registry import size_rule
+from models.network import Network
 from service.app import create_app
 from service.engine.backends.torch_backend import choose_device
 from service.engine.cores import usable_cores
@@ -135,14 +135,13 @@ def through_http(server: Server, arguments: argparse.Namespace, seeds: itertools
     return total / (time.monotonic() - started)
 
 
-def windows(net: torch.nn.Module, count: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def windows(net: Network, count: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """The very windows that the service cuts from its pictures, as the network takes them."""
-    rule = size_rule(net)
     images, holes = [], []
     for seed in range(count):
         image, mask = (np.asarray(Image.open(io.BytesIO(content))) for content in photograph(seed))
-        (plan,) = plan_holes(mask > 0, int(net.window))  # type: ignore[arg-type]
-        pixels, hole = cut(image, mask > 0, plan, rule.multiple, rule.minimum)
+        (plan,) = plan_holes(mask > 0, net.window)
+        pixels, hole = cut(image, mask > 0, plan, net.multiple, net.minimum)
         images.append(torch.tensor(pixels).permute(2, 0, 1).float() / 255)
         holes.append(torch.from_numpy(hole).float()[None])
     return torch.stack(images).to(device), torch.stack(holes).to(device)

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import load as load_safetensors
-from torch import nn
 
 from models import registry
+from models.network import Network
 
 SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 MANIFEST = "manifest.toml"
@@ -109,7 +109,7 @@ def read_weights(entry: ModelEntry) -> dict[str, torch.Tensor]:
     return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
 
 
-def load(model: str, entry: ModelEntry | None = None) -> nn.Module:
+def load(model: str, entry: ModelEntry | None = None) -> Network:
     """The installed model `model`, in eval mode on the CPU."""
     if entry is None:
         models = installed()

@@ -1,4 +1,4 @@
-"""The one list of architectures: what each is called, what it does, and what sizes it takes."""
+"""The one list of architectures: what each is called and what it does."""
 
 from __future__ import annotations
 
@@ -6,24 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from torch import nn
+from models.network import Network
 
 Task = Literal["inpaint", "upscale"]
-Net = TypeVar("Net", bound=type[nn.Module])
-
-
-@dataclass(frozen=True)
-class SizeRule:
-    """The heights and widths a network accepts; padding, tiling and tests all read it here."""
-
-    minimum: int = 1
-    multiple: int = 1
-
-    def accepts(self, side: int) -> bool:
-        return side >= self.minimum and side % self.multiple == 0
-
-    def round_up(self, side: int) -> int:
-        return max(self.minimum, -(-side // self.multiple) * self.multiple)
+Net = TypeVar("Net", bound=type[Network])
 
 
 @dataclass(frozen=True)
@@ -31,9 +17,7 @@ class Architecture:
     name: str
     task: Task
     paper: str
-    build: Callable[..., nn.Module]
-    size: SizeRule
-    window: int
+    build: type[Network]
     sketch: bool = False
     exportable: bool = True
 
@@ -46,21 +30,18 @@ def architecture(
     *,
     task: Task,
     paper: str,
-    size: SizeRule,
-    window: int,
     sketch: bool = False,
     exportable: bool = True,
 ) -> Callable[[Net], Net]:
-    """Class decorator that enters a network into the registry.
-
-    `size` and `window` describe the network as its defaults build it; an instance whose arguments change
-    them says so in its own `multiple`, `minimum` and `window` attributes.
-    """
+    """Class decorator that enters a network into the registry."""
 
     def enter(cls: Net) -> Net:
         if name in _ARCHITECTURES:
             raise ValueError(f"architecture {name!r} is registered twice")
-        _ARCHITECTURES[name] = Architecture(name, task, paper, cls, size, window, sketch, exportable)
+        for fact in ("sides", "window"):
+            if not hasattr(cls, fact):
+                raise ValueError(f"architecture {name!r} does not say its {fact}")
+        _ARCHITECTURES[name] = Architecture(name, task, paper, cls, sketch, exportable)
         return cls
 
     return enter
@@ -78,11 +59,6 @@ def get(name: str) -> Architecture:
         raise KeyError(f"no architecture {name!r}; there are: {known}") from None
 
 
-def create(name: str, /, **kwargs: Any) -> nn.Module:
+def create(name: str, /, **kwargs: Any) -> Network:
     """A fresh network of the architecture `name`, with randomly initialised weights."""
     return get(name).build(**kwargs)
-
-
-def size_rule(net: nn.Module) -> SizeRule:
-    """The rule of this very network, which may be stricter than its architecture's default."""
-    return SizeRule(int(getattr(net, "minimum", 1)), int(getattr(net, "multiple", 1)))

@@ -92,20 +92,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--side", type=int, action="append", help="pixels; may be repeated; default: 256 and 512"
     )
     bench.add_argument("--seconds", type=float, default=6.0, help="for each line")
-    train = commands.add_parser("train", help="train a network as a config says")
-    train.add_argument("config", type=Path)
-    train.add_argument("--data", type=Path, required=True, help="folder of photographs")
-    train.add_argument("--minutes", type=float)
-    train.add_argument("--output", type=Path, help="default: runs/ and the config's name")
-    train.add_argument("--fresh", action="store_true", help="start over instead of resuming")
-    train.add_argument(
-        "--held-out", type=Path, help="pictures never to train on; default: the folder eval beside the data"
-    )
-    train.add_argument("--features", type=Path, help="pretrained feature network, for perceptual losses")
-    train.add_argument("--start", help="an installed model whose weights a new run begins with")
 
+    train = commands.add_parser("train", help="train a network as a config says", add_help=False)
+    train.add_argument("rest", nargs=argparse.REMAINDER)  # parsed where the networks are at hand
     evaluate = commands.add_parser("evaluate", help="judge models on folders of pictures", add_help=False)
-    evaluate.add_argument("rest", nargs=argparse.REMAINDER)  # parsed where the networks are at hand
+    evaluate.add_argument("rest", nargs=argparse.REMAINDER)
     weights = commands.add_parser("weights", help="import, list, verify and export weights", add_help=False)
     weights.add_argument("rest", nargs=argparse.REMAINDER)
     return parser
@@ -298,30 +289,11 @@ def models(warm: bool) -> int:
     return 0
 
 
-def train(arguments: argparse.Namespace) -> int:
-    from models.training import TrainingError
-    from models.training import train as run
-
-    output = arguments.output or Path("runs") / arguments.config.stem
-    try:
-        run(
-            arguments.config,
-            arguments.data,
-            minutes=arguments.minutes,
-            out_dir=output,
-            resume=not arguments.fresh,
-            held_out=arguments.held_out,
-            features=arguments.features,
-            start=arguments.start,
-        )
-    except (TrainingError, FileNotFoundError) as error:
-        raise UsageError(str(error)) from error
-    return 0
-
-
 def dispatch(arguments: argparse.Namespace) -> int:
     if arguments.command == "train":
-        return train(arguments)
+        from models.training import command as training
+
+        return training.main(arguments.rest, "retouch train")
     settings = Settings()
     if settings.weights_dir:
         os.environ["RETOUCH_WEIGHTS_DIR"] = str(settings.weights_dir)

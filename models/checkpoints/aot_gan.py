@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from models.checkpoints import Importer, State, register, strip_prefix
+from models.checkpoints.importer import Importer, State, register, strip_prefix
 
 BRANCH = re.compile(r"middle\.(\d+)\.block(\d\d)\.1\.(\w+)")
 # The public layers stand behind a layer of padding; in the encoder the first does.

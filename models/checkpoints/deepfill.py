@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from models.checkpoints import Importer, State, register, strip_prefix
+from models.checkpoints.importer import Importer, State, register, strip_prefix
 
 DOWN = "_downsample"
 COARSE = [

@@ -11,7 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.checkpoints import CheckpointError, Importer, PublicState, State, register, strip_prefix, unwrap
+from models.checkpoints.importer import (
+    CheckpointError,
+    Importer,
+    PublicState,
+    State,
+    register,
+    strip_prefix,
+    unwrap,
+)
 
 GENERATORS = ("edge", "inpaint")
 TRANSPOSED = ("decoder.0.", "decoder.3.")

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from models.checkpoints import CheckpointError, PublicState
+from models.checkpoints.importer import CheckpointError, PublicState
 
 
 class Ignored:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from models.checkpoints import Importer, State, register, strip_prefix
+from models.checkpoints.importer import Importer, State, register, strip_prefix
 from models.inpainting.lama import LEVELS
 
 PREFIXES = (

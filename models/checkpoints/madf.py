@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.checkpoints import Importer, State, register, strip_prefix
+from models.checkpoints.importer import Importer, State, register, strip_prefix
 
 UNUSED = re.compile(r"enc_conv_\d+\.bn\.\w+|(module\.)?extractor\..*")
 BANKS = re.compile(r"filter_gen_(\d+)\.conv1\.0\.(weight|bias)")

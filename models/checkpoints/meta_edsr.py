@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.checkpoints import Importer, State, register, strip_prefix
+from models.checkpoints.importer import Importer, State, register, strip_prefix
 
 BLOCK = re.compile(r"encoder\.body\.(\d+)\.body\.([02])\.(\w+)")
 TAIL = re.compile(r"encoder\.body\.(\d+)\.(\w+)")

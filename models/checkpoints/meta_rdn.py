@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from models.checkpoints import Importer, State, register, strip_prefix
+from models.checkpoints.importer import Importer, State, register, strip_prefix
 
 LAYER = re.compile(r"RDBs\.(\d+)\.convs\.(\d+)\.conv\.0\.(\w+)")
 FUSION = re.compile(r"RDBs\.(\d+)\.LFF\.(\w+)")

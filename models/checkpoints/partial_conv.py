@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.checkpoints import Importer, State, register, strip_prefix
+from models.checkpoints.importer import Importer, State, register, strip_prefix
 
 LAYER = re.compile(r"(enc|dec)_(\d+)\.(?:conv\.(input_conv|mask_conv)\.(?=weight|bias)|bn\.)(\w+)")
 

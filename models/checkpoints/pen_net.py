@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from models.checkpoints import Importer, State, register, strip_prefix
+from models.checkpoints.importer import Importer, State, register, strip_prefix
 
 # Theirs, with the level and what follows it; ours, of the level counted from 0.
 LISTS = {

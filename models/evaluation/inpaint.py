@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from models import manifest, registry
+from models import manifest
 from models.evaluation.fills import Hole, Pixels, gradient_ratio, l1_percent, patch_distance
 from models.evaluation.metrics import luma, psnr, ssim
 from models.features import load_features, perceptual_distance
+from models.network import Network
 
 Fill = Callable[[Pixels, Hole], Pixels]  # what stands outside the hole is not looked at
 
@@ -39,15 +40,14 @@ def by_opencv(method: str) -> Fill:
     return fill
 
 
-def by_network(net: nn.Module, device: torch.device) -> Fill:
+def by_network(net: Network, device: torch.device) -> Fill:
     """The network on the whole picture, padded to a size that it takes."""
     net = net.to(device).eval()
-    rule = registry.size_rule(net)
 
     @torch.inference_mode()
     def fill(picture: Pixels, hole: Hole) -> Pixels:
         height, width = hole.shape
-        padding = (0, rule.round_up(width) - width, 0, rule.round_up(height) - height)
+        padding = (0, net.sides.round_up(width) - width, 0, net.sides.round_up(height) - height)
         image = F.pad(as_tensor(picture, device), padding, mode="replicate")
         mask = F.pad(torch.from_numpy(hole)[None, None].float().to(device), padding)
         answer = net(image * (1 - mask), mask)[0, :, :height, :width]
@@ -95,7 +95,7 @@ def evaluate_inpaint(
     out: Path | None = None,
     device: str | None = None,
     limit: int | None = None,
-    networks: Mapping[str, nn.Module] | None = None,
+    networks: Mapping[str, Network] | None = None,
 ) -> dict[str, Any]:
     """Every measure by method and band of hole share; with `out`, also as .json, .md and a contact sheet.
 

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.registry import SizeRule, architecture
+from models.network import Network, SizeRule
+from models.registry import architecture
 
 
 def reflecting(entering: int, leaving: int, dilation: int = 1) -> nn.Conv2d:
@@ -56,17 +57,15 @@ class Doubled(nn.Module):
     "aot-gan",
     task="inpaint",
     paper="Aggregated Contextual Transformations for High-Resolution Image Inpainting (TVCG 2022)",
-    size=SizeRule(minimum=36, multiple=4),
-    window=512,
 )
-class AotGan(nn.Module):
-    multiple = 4
+class AotGan(Network):
+    sides = SizeRule(minimum=36, multiple=4)
     window = 512
 
     def __init__(self, width: int = 64, blocks: int = 8, rates: Sequence[int] = (1, 2, 4, 8)) -> None:
         super().__init__()
         # The widest dilation reflects on a map of a quarter of the side; the first layer reflects 3.
-        self.minimum = self.multiple * (max(rates) + 1)
+        self.sides = SizeRule(minimum=4 * (max(rates) + 1), multiple=4)
         self.encoder = nn.Sequential(
             nn.Conv2d(4, width, 7, padding=3, padding_mode="reflect"),
             nn.ReLU(),

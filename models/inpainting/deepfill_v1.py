@@ -10,12 +10,13 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.inpainting.deepfill import RefinementStage, coarse_stage
 from models.layers.contextual_attention import ContextualAttention
 from models.layers.gated import PaddedConv
-from models.registry import SizeRule, architecture
+from models.network import Network, SizeRule
+from models.registry import architecture
 
 
 def clip(x: Tensor) -> Tensor:
@@ -26,12 +27,9 @@ def clip(x: Tensor) -> Tensor:
     "deepfill-v1",
     task="inpaint",
     paper="Generative Image Inpainting with Contextual Attention (CVPR 2018)",
-    size=SizeRule(minimum=8, multiple=8),
-    window=512,
 )
-class DeepFillV1(nn.Module):
-    multiple = 8
-    minimum = 8
+class DeepFillV1(Network):
+    sides = SizeRule(minimum=8, multiple=8)
     window = 512
 
     def __init__(self, width: int = 32, official: bool = True) -> None:

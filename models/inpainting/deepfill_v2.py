@@ -11,25 +11,23 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.inpainting.deepfill import RefinementStage, coarse_stage
 from models.layers.contextual_attention import ContextualAttention
 from models.layers.gated import GatedConv, PaddedConv
-from models.registry import SizeRule, architecture
+from models.network import Network, SizeRule
+from models.registry import architecture
 
 
 @architecture(
     "deepfill-v2",
     task="inpaint",
     paper="Free-Form Image Inpainting with Gated Convolution (ICCV 2019)",
-    size=SizeRule(minimum=8, multiple=8),
-    window=512,
     sketch=True,
 )
-class DeepFillV2(nn.Module):
-    multiple = 8
-    minimum = 8
+class DeepFillV2(Network):
+    sides = SizeRule(minimum=8, multiple=8)
     window = 512
 
     def __init__(self, width: int = 24, sketch: bool = True) -> None:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.canny import canny
-from models.registry import SizeRule, architecture
+from models.network import Network, SizeRule
+from models.registry import architecture
 
 LUMA = (0.2125, 0.7154, 0.0721)
 
@@ -66,13 +67,11 @@ class Generator(nn.Module):
     "edge-connect",
     task="inpaint",
     paper="EdgeConnect: Generative Image Inpainting with Adversarial Edge Learning (ICCV workshops 2019)",
-    size=SizeRule(minimum=12, multiple=4),
-    window=256,
     sketch=True,
 )
-class EdgeConnect(nn.Module):
-    multiple = 4
-    minimum = 12  # the dilated residual layers reflect 2 on a map of a quarter of the side
+class EdgeConnect(Network):
+    # The dilated residual layers reflect 2 on a map of a quarter of the side.
+    sides = SizeRule(minimum=12, multiple=4)
     window = 256
 
     def __init__(self, width: int = 64, blocks: int = 8) -> None:

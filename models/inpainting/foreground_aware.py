@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from models.inpainting.structure import Trunk
 from models.layers.canny import canny
 from models.layers.smooth import smooth_fill
-from models.registry import SizeRule, architecture
+from models.network import Network, SizeRule
+from models.registry import architecture
 
 RARE = -3.0  # the logit that untrained contours start from: few pixels are on one
 
@@ -32,13 +33,10 @@ RARE = -3.0  # the logit that untrained contours start from: few pixels are on o
     "foreground-aware",
     task="inpaint",
     paper="Foreground-aware Image Inpainting (CVPR 2019)",
-    size=SizeRule(minimum=16, multiple=16),
-    window=512,
     sketch=True,
 )
-class ForegroundAware(nn.Module):
-    multiple = 16
-    minimum = 16
+class ForegroundAware(Network):
+    sides = SizeRule(minimum=16, multiple=16)
     window = 512
 
     def __init__(

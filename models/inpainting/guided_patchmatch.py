@@ -18,7 +18,7 @@ from torch import Tensor
 from models.inpainting.patchmatch import GUIDED_LEVELS, PatchMatch
 from models.inpainting.structure import Structure
 from models.layers.smooth import blur, smooth_fill
-from models.registry import SizeRule, architecture
+from models.registry import architecture
 
 # Detail finer than so many pixels of the drawing comes from patches: of one that had to be enlarged, more.
 FINE, COARSE = 3.0, 8.0
@@ -31,8 +31,6 @@ MIRRORS = ((), (3,), (2,), (2, 3))  # axes along which the picture is turned for
     "guided-patchmatch",
     task="inpaint",
     paper="none; PatchMatch (SIGGRAPH 2009), patch-swap (ECCV 2018)",
-    size=SizeRule(minimum=16, multiple=16),
-    window=1024,
     sketch=True,
     exportable=False,
 )

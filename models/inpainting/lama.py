@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.layers.fourier import FastFourierConv, reflected
-from models.registry import SizeRule, architecture
+from models.network import Network, SizeRule
+from models.registry import architecture
 
 LEVELS = 3
 WIDEST = 1024
@@ -58,12 +59,9 @@ class Grown(nn.Module):
     "lama",
     task="inpaint",
     paper="Resolution-robust Large Mask Inpainting with Fourier Convolutions (WACV 2022)",
-    size=SizeRule(minimum=16, multiple=8),
-    window=512,
 )
-class Lama(nn.Module):
-    multiple = 2**LEVELS
-    minimum = 2 * multiple  # one value has no neighbour to reflect
+class Lama(Network):
+    sides = SizeRule(minimum=2 * 2**LEVELS, multiple=2**LEVELS)  # one value has no neighbour to reflect
     window = 512
 
     def __init__(self, width: int = 64, blocks: int = 18, global_share: float = 0.75) -> None:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from models.layers.colours import from_imagenet, to_imagenet
 from models.layers.dynamic import DynamicConv
 from models.layers.pointwise_norm import PointwiseNorm
-from models.registry import SizeRule, architecture
+from models.network import Network, SizeRule
+from models.registry import architecture
 
 SEEN = 6  # the known picture, and what is valid of each colour
 
@@ -90,16 +91,17 @@ class Head(nn.Module):
     "madf",
     task="inpaint",
     paper="Image Inpainting by End-to-End Cascaded Refinement with Mask Awareness (TIP 2021)",
-    size=SizeRule(minimum=128, multiple=128),
-    window=512,
 )
-class Madf(nn.Module):
+class Madf(Network):
     """Decoders are lists from the deepest level up."""
+
+    sides = SizeRule(minimum=128, multiple=128)
+    window = 512
 
     def __init__(self, width: int = 16, levels: int = 7, hidden: int = 16, refinements: int = 2) -> None:
         super().__init__()
-        self.multiple = self.minimum = 2**levels
-        self.window = max(512, self.multiple)
+        self.sides = SizeRule(minimum=2**levels, multiple=2**levels)
+        self.window = max(512, 2**levels)
         widths = [width * min(8, 2**level) for level in range(levels)]
         self.encoder = nn.ModuleList(
             EncoderLevel(level, widths[level - 1] if level else SEEN, widths[level], hidden)

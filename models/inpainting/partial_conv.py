@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from models.layers.colours import from_imagenet, to_imagenet
 from models.layers.partial import PartialConv
-from models.registry import SizeRule, architecture
+from models.network import Network, SizeRule
+from models.registry import architecture
 
 
 class Block(nn.Module):
@@ -37,14 +38,15 @@ class Block(nn.Module):
     "partial-conv",
     task="inpaint",
     paper="Image Inpainting for Irregular Holes Using Partial Convolutions (ECCV 2018)",
-    size=SizeRule(minimum=128, multiple=128),
-    window=512,
 )
-class PartialConvNet(nn.Module):
+class PartialConvNet(Network):
+    sides = SizeRule(minimum=128, multiple=128)
+    window = 512
+
     def __init__(self, width: int = 64, levels: int = 7) -> None:
         super().__init__()
-        self.multiple = self.minimum = 2**levels
-        self.window = max(512, self.multiple)
+        self.sides = SizeRule(minimum=2**levels, multiple=2**levels)
+        self.window = max(512, 2**levels)
         widths = [3, *(width * min(8, 2**level) for level in range(levels))]
         kernels = [7, 5, 5] + [3] * levels
         self.encoder = nn.ModuleList(

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from models.inpainting.structure import Doubling, Residual, Structure, halving
 from models.layers.patch_swap import patch_swap
 from models.layers.smooth import blur
-from models.registry import SizeRule, architecture
+from models.network import Network, SizeRule
+from models.registry import architecture
 
 STRIDE = 4  # of the features
 COLOURS = 3 * STRIDE**2  # channels of a block
@@ -127,11 +128,12 @@ class Mending(nn.Module):
     "patch-swap",
     task="inpaint",
     paper="Contextual-based Image Inpainting: Infer, Match, and Translate (ECCV 2018)",
-    size=SizeRule(minimum=32, multiple=32),
-    window=512,
     sketch=True,
 )
-class PatchSwap(nn.Module):
+class PatchSwap(Network):
+    sides = SizeRule(minimum=32, multiple=32)
+    window = 512
+
     def __init__(
         self,
         width: int = 24,
@@ -146,7 +148,8 @@ class PatchSwap(nn.Module):
         super().__init__()
         if depth > 2:
             raise ValueError("depth: at most 2, for the features of the least size are 4 on a side")
-        self.multiple = self.minimum = 16 * 2 ** (scales - 1)
+        side = 16 * 2 ** (scales - 1)
+        self.sides = SizeRule(minimum=side, multiple=side)
         self.window = 256 * 2 ** (scales - 1)
         self.scales, self.sigma, self.tone = scales, sigma, tone
         self.image2feature = Structure(widths, blocks)

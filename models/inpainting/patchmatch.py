@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.layers.patch_field import PatchField, patches_of, spread
 from models.layers.smooth import blur, smooth_fill
-from models.registry import SizeRule, architecture
+from models.network import Network, SizeRule
+from models.registry import architecture
 
 SMALLEST = 24  # no level is smaller than this
 GUIDED_LEVELS = 3  # a guide is trusted at a quarter of the resolution
@@ -31,13 +32,10 @@ THICK = 4  # the coarsest level's holes are at most so many pixels from their ri
     "patchmatch",
     task="inpaint",
     paper="PatchMatch (SIGGRAPH 2009), Space-time completion of video (PAMI 2007)",
-    size=SizeRule(),
-    window=512,
     exportable=False,
 )
-class PatchMatch(nn.Module):
-    multiple = 1
-    minimum = 1
+class PatchMatch(Network):
+    sides = SizeRule()
     window = 512
 
     def __init__(self, size: int = 7, rounds: int = 6, searches: int = 5, seed: int = 0) -> None:

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.layers.attention_transfer import AttentionTransfer, Fusion
-from models.registry import SizeRule, architecture
+from models.network import Network, SizeRule
+from models.registry import architecture
 
 
 def doubled(x: Tensor) -> Tensor:
@@ -24,16 +25,17 @@ def doubled(x: Tensor) -> Tensor:
     "pen-net",
     task="inpaint",
     paper="Learning Pyramid-Context Encoder Network for High-Quality Image Inpainting (CVPR 2019)",
-    size=SizeRule(minimum=64, multiple=64),
-    window=256,
 )
-class PenNet(nn.Module):
+class PenNet(Network):
     """Lists of layers run from the shallowest level, which has half the picture's sides, to the deepest."""
+
+    sides = SizeRule(minimum=64, multiple=64)
+    window = 256
 
     def __init__(self, width: int = 32, depth: int = 6) -> None:
         super().__init__()
-        self.multiple = self.minimum = 2**depth
-        self.window = max(256, self.multiple)
+        self.sides = SizeRule(minimum=2**depth, multiple=2**depth)
+        self.window = max(256, 2**depth)
         rebuilt = depth - 1
         widths = [width * 2 ** min(level, depth - 2) for level in range(depth)]
         self.encoder = nn.ModuleList(

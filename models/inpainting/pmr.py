@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from models.layers.partial import PartialConv
 from models.layers.priority import PriorityConv
 from models.layers.smooth import smooth_fill, without_grid
-from models.registry import SizeRule, architecture
+from models.network import Network, SizeRule
+from models.registry import architecture
 
 SHARPNESS = 10.0  # of the attention's softmax over cosines
 
@@ -129,10 +130,9 @@ class AttentionGuidedFusion(nn.Module):
     "pmr",
     task="inpaint",
     paper="Parallel Multi-Resolution Fusion Network for Image Inpainting (ICCV 2021)",
-    size=SizeRule(minimum=16, multiple=16),
-    window=512,
 )
-class PMR(nn.Module):
+class PMR(Network):
+    sides = SizeRule(minimum=16, multiple=16)
     window = 512
 
     def __init__(
@@ -147,7 +147,8 @@ class PMR(nn.Module):
         super().__init__()
         levels = len(widths)
         self.shrink = shrink
-        self.multiple = self.minimum = shrink * 2 ** (levels - 1)
+        side = shrink * 2 ** (levels - 1)
+        self.sides = SizeRule(minimum=side, multiple=side)
         self.enter = nn.ModuleList(
             PartialConv(
                 (3,), width, 2 * shrink + 1 if level == 0 else 3, shrink if level == 0 else 1, bias=True

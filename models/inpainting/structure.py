@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.layers.smooth import smooth_fill, without_grid
-from models.registry import SizeRule, architecture
+from models.network import Network, SizeRule
+from models.registry import architecture
 
 BLOCK = 4
 
@@ -82,13 +83,10 @@ class Trunk(nn.Module):
     "structure",
     task="inpaint",
     paper="none; gated convolution is from DeepFill v2 (ICCV 2019)",
-    size=SizeRule(minimum=16, multiple=16),
-    window=512,
     sketch=True,
 )
-class Structure(Trunk):
-    multiple = 16
-    minimum = 16
+class Structure(Network, Trunk):
+    sides = SizeRule(minimum=16, multiple=16)
     window = 512
 
     def __init__(self, widths: Sequence[int] = (48, 96, 128), blocks: int = 2, bottom: int = 1) -> None:

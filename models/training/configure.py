@@ -14,7 +14,7 @@ from torch import nn
 from models import registry
 from models.checkpoints.command import as_toml
 from models.manifest import MANIFEST, installed, read_weights
-from models.training import inpaint, loop, upscale
+from models.training import foreground_aware, inpaint, loop, upscale
 from models.training.errors import TrainingError
 from models.training.overlap import refuse_overlap
 
@@ -24,6 +24,12 @@ RECIPES: dict[registry.Task, MakeRecipe] = {
     "inpaint": inpaint.make_recipe,
     "upscale": upscale.make_recipe,
 }
+# Architectures that learn in a way of their own.
+OWN_RECIPES: dict[str, MakeRecipe] = {"foreground-aware": foreground_aware.make_recipe}
+
+
+def maker(architecture: str) -> MakeRecipe:
+    return OWN_RECIPES.get(architecture) or RECIPES[registry.get(architecture).task]
 
 
 def best_device() -> torch.device:
@@ -54,8 +60,12 @@ def train(
     judged = held_out or data_dir.resolve().parent / "eval"
     if held_out is not None or judged.is_dir():
         refuse_overlap(data_dir, judged)
-    make = RECIPES[registry.get(config["architecture"]).task]
-    recipe = make(config, data_dir, out.parent / "cache", best_device(), features)
+    try:
+        recipe = maker(config["architecture"])(
+            config, data_dir, out.parent / "cache", best_device(), features
+        )
+    except TypeError as error:  # a name in the config that the recipe does not know
+        raise TrainingError(f"{config_path.name}: {error}") from error
     if start is not None:
         begin_as(recipe.net, start)
     weights = loop.run(recipe, loop.Schedule(**schedule), out, resume)

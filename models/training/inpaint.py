@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from models import registry
 from models.features import load_features
-from models.training.contours import ContourLessons, Curriculum
 from models.training.crops import Crops
 from models.training.discriminators import CRITICS
 from models.training.errors import TrainingError
@@ -69,11 +68,20 @@ class InpaintConfig:
     clip: float = 1.0
     compile: bool = False
     loss: Weights = field(default_factory=Weights)
-    contours: Curriculum | None = None  # for foreground-aware
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
 Batch = tuple[Tensor, Tensor, Tensor]  # bytes of pictures, tints, masks
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a network makes of a batch, all in float32."""
+
+    pictures: list[Tensor]  # the final one last
+    sides: list[Tensor] = field(default_factory=list)  # smaller ones, deepest last
+    losses: dict[str, Tensor] = field(default_factory=dict)  # of what else it answers
+    watched: dict[str, Tensor] = field(default_factory=dict)  # logged, and learnt from elsewhere
 
 
 def outputs(
@@ -107,18 +115,13 @@ class InpaintRecipe:
             torch.backends.cudnn.benchmark = True  # every batch has the same shape
             torch.set_float32_matmul_precision("high")  # attention matches in float32
         self.net: nn.Module = registry.create(architecture, **config.arguments)
-        self.modules = {"net": self.net}
+        self.modules: dict[str, nn.Module] = {"net": self.net}
         self.optimisers = {"net": self.prepared(self.net, config.rate)}
         self.critic: nn.Module | None = None
         if config.loss.adversarial:
             self.critic = CRITICS[config.critic](config.critic_width)
             self.modules["critic"] = self.critic
             self.optimisers["critic"] = self.prepared(self.critic, config.critic_rate)
-        self.contours: ContourLessons | None = None
-        if config.contours:
-            self.contours = ContourLessons(config.contours, self.net)
-            self.modules["contour_critic"] = self.contours.critic
-            self.optimisers["contour_critic"] = self.prepared(self.contours.critic, config.critic_rate)
         self.features: Callable[[Tensor], list[Tensor]] | None = features.to(device) if features else None
         if self.features is None and (config.loss.perceptual or config.loss.style):
             raise TrainingError("perceptual and style losses need a feature network: --features")
@@ -156,23 +159,13 @@ class InpaintRecipe:
         self.chance.manual_seed(step)  # so that a resumed run draws what an unbroken one would have
         truth, mask, sketch = self.prepare(batch)
         self.net.train()
-        losses: dict[str, Tensor] = {}
-        taught: dict[str, Tensor] = {}
-        sides: list[Tensor] = []
-        if self.contours:
-            lesson = self.contours.teach(truth, mask, sketch, step, self.optimisers["contour_critic"])
-            answers, taught = lesson.answers, lesson.losses
-            losses["contour_critic"] = lesson.critic
-        else:
-            with autocast(self.device):
-                pyramid = bool(self.config.loss.pyramid)
-                answers, sides = self.outputs(self.net, truth, mask, sketch, pyramid)
-            answers, sides = ([answer.float() for answer in part] for part in (answers, sides))
-        composite = answers[-1] * mask + truth * (1 - mask)
+        answers = self.answers(truth, mask, sketch, step)
+        losses = dict(answers.watched)
+        composite = answers.pictures[-1] * mask + truth * (1 - mask)
         seen = torch.zeros_like(mask) if sketch is None else sketch * mask
         if self.critic is not None:
             losses["critic"] = self.teach_critic(truth, composite.detach(), mask, seen)
-        parts = taught | self.parts(truth, answers, sides, composite, mask)
+        parts = answers.losses | self.parts(truth, answers, composite, mask)
         if self.critic is not None:
             parts |= self.convince_critic(truth, composite, mask, seen)
         total = torch.stack(list(parts.values())).sum()
@@ -184,17 +177,23 @@ class InpaintRecipe:
         # As tensors: reading a number off a GPU would make each step wait for it.
         return {name: value.detach() for name, value in (losses | parts).items()} | {"gradient": norm}
 
-    def parts(
-        self, truth: Tensor, answers: list[Tensor], sides: list[Tensor], composite: Tensor, mask: Tensor
-    ) -> dict[str, Tensor]:
+    def answers(self, truth: Tensor, mask: Tensor, sketch: Tensor | None, step: int) -> Answers:
+        with autocast(self.device):
+            outputs = self.outputs(self.net, truth, mask, sketch, bool(self.config.loss.pyramid))
+        pictures, sides = ([answer.float() for answer in part] for part in outputs)
+        return Answers(pictures, sides)
+
+    def parts(self, truth: Tensor, answers: Answers, composite: Tensor, mask: Tensor) -> dict[str, Tensor]:
         loss, discount = self.config.loss, self.config.discount
         near = reconstruction.discount(mask, discount) if discount < 1 else None
-        each = [reconstruction.l1(answer, truth, mask, loss.hole, loss.valid, near) for answer in answers]
+        each = [
+            reconstruction.l1(answer, truth, mask, loss.hole, loss.valid, near) for answer in answers.pictures
+        ]
         parts = {"l1": each[-1]}
         if each[1:] and loss.coarse:
             parts["coarse"] = loss.coarse * torch.stack(each[:-1]).sum()
-        if sides:
-            parts["pyramid"] = loss.pyramid * reconstruction.pyramid(sides, truth)
+        if answers.sides:
+            parts["pyramid"] = loss.pyramid * reconstruction.pyramid(answers.sides, truth)
         if loss.smooth:
             parts["smooth"] = loss.smooth * reconstruction.total_variation(composite, mask)
         if loss.frequency:
@@ -259,22 +258,37 @@ class InpaintRecipe:
         truth, mask, sketch = self.prepare(self.batch(self.config.growing, np.random.default_rng(0)))
         answers, _ = outputs(net, truth, mask, sketch)
         given = truth * (1 - mask) + (0.5 if sketch is None else 1 - sketch) * mask
-        drawn = [self.contours.drawn(net, truth, mask, sketch)] if self.contours else []
-        columns = [given, *drawn, *(answer * mask + truth * (1 - mask) for answer in answers), truth]
+        columns = [
+            given,
+            *self.drawn(net, truth, mask, sketch),
+            *(answer * mask + truth * (1 - mask) for answer in answers),
+            truth,
+        ]
         sheet = torch.cat([torch.cat(list(column[:4]), -2) for column in columns], -1)
         return Image.fromarray((sheet.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).cpu().numpy())
+
+    def drawn(self, net: nn.Module, image: Tensor, mask: Tensor, sketch: Tensor | None) -> list[Tensor]:
+        """What the network makes on its way to the picture, as pictures."""
+        return []
 
 
 def make_recipe(
     config: dict[str, Any], data: Path, cache: Path, device: torch.device, features: Path | None = None
 ) -> InpaintRecipe:
-    asked = dict(config["recipe"])
-    asked["loss"] = Weights(**asked.get("loss", {}))
+    recipe = read_config(config["recipe"])
+    return InpaintRecipe(config["architecture"], recipe, *materials(recipe, data, cache, device, features))
+
+
+def read_config(asked: dict[str, Any]) -> InpaintConfig:
+    asked = asked | {"loss": Weights(**asked.get("loss", {}))}
     if "betas" in asked:
         asked["betas"] = tuple(asked["betas"])
-    if "contours" in asked:
-        asked["contours"] = Curriculum(**asked["contours"])
-    recipe = InpaintConfig(**asked)
-    pictures = Pictures(data, cache, int(LONGEST * recipe.side))
-    network = load_features(features) if features else None
-    return InpaintRecipe(config["architecture"], recipe, pictures, device, network)
+    return InpaintConfig(**asked)
+
+
+def materials(
+    config: InpaintConfig, data: Path, cache: Path, device: torch.device, features: Path | None
+) -> tuple[Pictures, torch.device, nn.Module | None]:
+    """What a recipe is made of besides its config."""
+    pictures = Pictures(data, cache, int(LONGEST * config.side))
+    return pictures, device, load_features(features) if features else None

@@ -47,7 +47,7 @@ class UpscaleRecipe:
         self.config, self.device = config, device
         self.net: nn.Module = registry.create(architecture, **(config.arguments or {}))
         self.net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.modules = {"net": self.net}
+        self.modules: dict[str, nn.Module] = {"net": self.net}
         self.optimisers: dict[str, torch.optim.Optimizer] = {
             "net": torch.optim.Adam(
                 self.net.parameters(), lr=config.rate, betas=(0.9, 0.99), fused=device.type == "cuda"

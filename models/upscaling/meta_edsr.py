@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from models.layers.meta_upscale import MetaUpscale
 from models.layers.placement import Axis, Scales, both
-from models.registry import SizeRule, architecture
+from models.registry import architecture
 from models.upscaling.blocks import ResidualBlock
 from models.upscaling.upscaler import Upscaler
 
@@ -23,12 +23,8 @@ from models.upscaling.upscaler import Upscaler
     "meta-edsr",
     task="upscale",
     paper="Meta-SR: A Magnification-Arbitrary Network for Super-Resolution (CVPR 2019), on EDSR-baseline",
-    size=SizeRule(),
-    window=192,
 )
 class MetaEDSR(Upscaler):
-    window = 192
-
     def __init__(self, channels: int = 64, blocks: int = 16, hidden: int = 256) -> None:
         super().__init__()
         self.head = nn.Conv2d(3, channels, 3, padding=1)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from models.layers.meta_upscale import MetaUpscale, OnBicubic
 from models.layers.placement import Axis
-from models.registry import SizeRule, architecture
+from models.registry import architecture
 from models.upscaling.upscaler import Upscaler
 
 MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K
@@ -59,13 +59,9 @@ class DenseBlock(nn.Module):
     "meta-rdn",
     task="upscale",
     paper="Meta-SR: A Magnification-Arbitrary Network for Super-Resolution (CVPR 2019)",
-    size=SizeRule(),
-    window=192,
 )
 class MetaRDN(Upscaler):
     """The defaults are RDN's configuration B; configuration A is depth 20, layers 6, growth 32."""
-
-    window = 192
 
     def __init__(
         self,

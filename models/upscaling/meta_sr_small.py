@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from models.layers.meta_upscale import OnBicubic
 from models.layers.placement import Axis
-from models.registry import SizeRule, architecture
+from models.registry import architecture
 from models.upscaling.blocks import ResidualBlock
 from models.upscaling.upscaler import Upscaler
 
@@ -22,12 +22,8 @@ from models.upscaling.upscaler import Upscaler
     "meta-sr-small",
     task="upscale",
     paper="Meta-SR: A Magnification-Arbitrary Network for Super-Resolution (CVPR 2019), on our backbone",
-    size=SizeRule(),
-    window=192,
 )
 class MetaSRSmall(Upscaler):
-    window = 192
-
     def __init__(self, channels: int = 64, blocks: int = 16, hidden: int = 48) -> None:
         super().__init__()
         self.head = nn.Conv2d(3, channels, 3, padding=1)

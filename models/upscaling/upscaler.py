@@ -6,9 +6,10 @@ import math
 from abc import abstractmethod
 from fractions import Fraction
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.layers.placement import Axis, Scales, both, enlarged
+from models.network import Network, SizeRule
 
 Region = tuple[int, int, int, int]  # top, left, height, width in enlarged pixels of the whole picture
 
@@ -33,10 +34,9 @@ def steps(size: tuple[int, int], factors: tuple[Fraction, Fraction], out: tuple[
     return [(first, (middle[0], middle[1])), (rest, out)]
 
 
-class Upscaler(nn.Module):
-    minimum = 1
-    multiple = 1
-    window = 128
+class Upscaler(Network):
+    sides = SizeRule()
+    window = 192
     receptive_field: int  # small pixels beyond a tile's core that its enlargement depends on
 
     @abstractmethod

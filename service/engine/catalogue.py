@@ -11,6 +11,7 @@ import torch
 
 from models import registry
 from models.manifest import SHIPPED, ModelEntry, WeightsError, default_model, read_manifest
+from models.network import SizeRule
 from service.errors import NotFound, Unavailable
 from service.jobs.job import Task
 from service.settings import Settings
@@ -23,7 +24,7 @@ class Facts:
     """How large a piece a network works on, what sizes it takes, and how far it looks."""
 
     window: int
-    size: registry.SizeRule
+    sides: SizeRule
     receptive_field: int
     sketch: bool
 
@@ -85,8 +86,8 @@ def read_facts(entry: ModelEntry) -> Facts:
     with torch.device("meta"):
         net = registry.create(entry.architecture, **entry.arguments)
     return Facts(
-        window=int(getattr(net, "window", kind.window)),
-        size=registry.size_rule(net),
+        window=net.window,
+        sides=net.sides,
         receptive_field=int(getattr(net, "receptive_field", 0)),
         sketch=kind.sketch,
     )

@@ -161,7 +161,7 @@ def inpaint(at: Kitchen, job: Job) -> Recipe:
         with work.stage("decode"):
             plans = plan_holes(hole, facts.window)
             windows = [
-                hole_window(picture.pixels, hole, lines, plan, facts.size.multiple, facts.size.minimum)
+                hole_window(picture.pixels, hole, lines, plan, facts.sides.multiple, facts.sides.minimum)
                 for plan in plans
             ]
         fills = yield from work.compute(job.model, windows)

@@ -55,8 +55,8 @@ def keeps_its_size_rule(name: str, net: Any) -> None:
         image, mask = pictures(1, height, width)
         assert net(image, mask).shape == image.shape
     entry, default = registry.get(name), models.create(name)
-    assert (entry.size.minimum, entry.size.multiple) == (default.minimum, default.multiple)
-    assert entry.window == default.window
+    assert entry.build.sides == default.sides
+    assert entry.build.window == default.window
 
 
 @torch.inference_mode()

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from models.evaluation.command import main
 from models.evaluation.fills import gradient_ratio, l1_percent, patch_distance
 from models.evaluation.inpaint import by_network, evaluate_inpaint, pairs
+from models.network import Network, SizeRule
 
 RNG = np.random.default_rng(3)
 
@@ -67,7 +67,9 @@ def test_the_command_judges_models_beside_opencv(folder, capsys):
 
 
 def test_a_network_is_never_shown_what_is_in_the_hole(folder):
-    class Echo(nn.Module):
+    class Echo(Network):
+        sides = SizeRule()
+
         def forward(self, image, mask):
             return image + 0.25
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 import models
 from models.inpainting.foreground_aware import joined
 from models.layers.canny import grown
-from models.training.contours import ContourLessons, Curriculum
+from models.training.foreground_aware import ContourLessons, Curriculum
 from models.training.losses.contour import contour_content, contours_content, images_content
 from tests.models import contract
 
@@ -114,7 +114,7 @@ def test_lessons_follow_each_other(lessons, step, reached, critic):
     optimiser = torch.optim.SGD(lessons.critic.parameters(), 0.1)
     before = [parameter.clone() for parameter in lessons.critic.parameters()]
     taught = lessons.teach(image, mask, None, step, optimiser)
-    sum(answer.square().mean() for answer in taught.answers).backward()
+    sum(answer.square().mean() for answer in taught.pictures).backward()
     learnt = [parameter.grad is not None for parameter in lessons.net.contour_refined.parameters()]
     assert all(learnt) if reached else not any(learnt)
     assert lessons.curriculum.critic(step) == critic
@@ -129,7 +129,7 @@ def test_pictures_are_first_completed_without_contours(lessons):
     optimiser = torch.optim.SGD(lessons.critic.parameters(), 0.1)
     for step, alike in ((0, True), (2, False)):
         without, along = (lessons.teach(image, mask, drawn, step, optimiser) for drawn in (None, sketch))
-        assert torch.equal(without.answers[-1], along.answers[-1]) == alike
+        assert torch.equal(without.pictures[-1], along.pictures[-1]) == alike
 
 
 def test_the_contours_of_a_batch_can_be_learnt(lessons):

@@ -16,7 +16,7 @@ from torch import nn
 import models
 from models.features import TinyDarknet, Vgg19, load_features, perceptual_distance
 from models.training import TrainingError, train
-from models.training.configure import RECIPES as RECIPES_OF_TASKS
+from models.training.configure import maker
 from models.training.discriminators import near_hole
 from models.training.inpaint import InpaintConfig, InpaintRecipe, Weights
 from models.training.loop import Schedule
@@ -334,7 +334,7 @@ def test_the_local_critic_looks_where_the_hole_is():
 @pytest.mark.parametrize("file", sorted(Path("configs").glob("*.toml")), ids=lambda file: file.stem)
 def test_configs_make_recipes_of_files_that_ship(file, photographs, features, tmp_path):
     config = tomllib.loads(file.read_text())
-    recipe = RECIPES_OF_TASKS[models.registry.get(config["architecture"]).task](
+    recipe = maker(config["architecture"])(
         shrunk(config), photographs, tmp_path / "cache", torch.device("cpu"), features
     )
     Schedule(**config["schedule"])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from models.manifest import ModelEntry
-from models.registry import SizeRule
+from models.network import SizeRule
 from service.engine.catalogue import Facts
 from service.engine.engine import Engine
 from service.engine.windows import InpaintWindow, Pixels, Window

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from models import registry
-from models.registry import Architecture, SizeRule
+from models.registry import Architecture
 from tests.service.conftest import RedisServer, free_port
 from tests.service.toys import ToyFill
 
@@ -73,9 +73,7 @@ def run(command: Sequence[str], settings: dict[str, str]) -> None:
     os.dup2(silence, 2)
     torch.set_num_threads(1)
     for kind, name in ((ToyFill, "toy-fill"), (ToyKiller, "toy-killer"), (ToySleeper, "toy-sleeper")):
-        registry._ARCHITECTURES[name] = Architecture(
-            name, "inpaint", "none", kind, SizeRule(32, 8), 32, sketch=True
-        )
+        registry._ARCHITECTURES[name] = Architecture(name, "inpaint", "none", kind, sketch=True)
     sys.exit(main(list(command)))
 
 

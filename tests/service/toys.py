@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from models import registry
-from models.registry import Architecture, SizeRule
+from models.network import Network, SizeRule
+from models.registry import Architecture
 from service.settings import Settings
 
 MANIFEST = """
@@ -37,10 +38,10 @@ def fixed(conv: nn.Conv2d) -> nn.Conv2d:
     return conv
 
 
-class ToyFill(nn.Module):
+class ToyFill(Network):
     """A convolution over what is known, and the sketch on top."""
 
-    minimum, multiple, window = 32, 8, 32
+    sides, window = SizeRule(32, 8), 32
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,10 +52,10 @@ class ToyFill(nn.Module):
         return filled if sketch is None else filled * (1 - sketch)
 
 
-class ToyEnlarge(nn.Module):
+class ToyEnlarge(Network):
     """Sharpened features, read at the nearest pixel: exact in tiles, at any scale."""
 
-    minimum, multiple, window, receptive_field = 1, 1, 24, 1
+    sides, window, receptive_field = SizeRule(), 24, 1
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,10 +83,9 @@ class ToyEnlarge(nn.Module):
 
 def install_toys(monkeypatch: pytest.MonkeyPatch, folder: Path, **settings: Any) -> Settings:
     """Settings for a service that knows the toys and nothing else."""
-    size = SizeRule(32, 8)
     toys = (
-        Architecture("toy-fill", "inpaint", "none", ToyFill, size, 32, sketch=True),
-        Architecture("toy-enlarge", "upscale", "none", ToyEnlarge, SizeRule(), 24),
+        Architecture("toy-fill", "inpaint", "none", ToyFill, sketch=True),
+        Architecture("toy-enlarge", "upscale", "none", ToyEnlarge),
     )
     for toy in toys:
         monkeypatch.setitem(registry._ARCHITECTURES, toy.name, toy)

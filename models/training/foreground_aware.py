@@ -8,6 +8,8 @@ reach the contours as well, and the critic counts for more. The paper gives no n
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +17,10 @@ from torch import Tensor, nn
 from models.inpainting.foreground_aware import ForegroundAware, joined
 from models.training.discriminators import PatchCritic
 from models.training.errors import TrainingError
+from models.training.inpaint import Answers, InpaintConfig, InpaintRecipe, materials, read_config
 from models.training.losses import adversarial
 from models.training.losses.contour import contours_content, images_content
+from models.training.pictures import Pictures
 from models.training.precision import autocast
 
 
@@ -35,13 +39,6 @@ class Curriculum:
         return 0.0 if step < self.apart else self.weak if step < self.joint else self.strong
 
 
-@dataclass(frozen=True)
-class Taught:
-    answers: list[Tensor]  # coarse and refined pictures
-    losses: dict[str, Tensor]  # of the network
-    critic: Tensor
-
-
 class ContourLessons:
     """One step's answers, and the losses that other inpainters do not have."""
 
@@ -58,7 +55,8 @@ class ContourLessons:
         sketch: Tensor | None,
         step: int,
         critic_optimiser: torch.optim.Optimizer,
-    ) -> Taught:
+    ) -> Answers:
+        """The coarse and refined pictures, and the contours' losses."""
         course, net = self.curriculum, self.net
         given = net.given(truth, mask, sketch)
         contours = net.found(truth, torch.zeros_like(mask))
@@ -80,7 +78,7 @@ class ContourLessons:
             drawn = refined.sigmoid() * mask + contours * (1 - mask)
             critic = self.teach_critic(contours, drawn.detach(), critic_optimiser)
             losses["contour_adversarial"] = weight * adversarial.hinge_generator(self.judged(drawn))
-        return Taught(answers, losses, critic)
+        return Answers(answers, losses=losses, watched={"contour_critic": critic})
 
     def teach_critic(self, truth: Tensor, drawn: Tensor, optimiser: torch.optim.Optimizer) -> Tensor:
         self.critic.requires_grad_(True)
@@ -102,3 +100,33 @@ class ContourLessons:
         assert isinstance(net, ForegroundAware)
         given = net.given(image, mask, sketch)
         return 1 - joined(net.contours(image, mask, given)[1], given, mask).expand_as(image)
+
+
+class ForegroundAwareRecipe(InpaintRecipe):
+    def __init__(
+        self,
+        config: InpaintConfig,
+        curriculum: Curriculum,
+        pictures: Pictures,
+        device: torch.device,
+        features: nn.Module | None,
+    ) -> None:
+        super().__init__("foreground-aware", config, pictures, device, features)
+        self.lessons = ContourLessons(curriculum, self.net)
+        self.modules["contour_critic"] = self.lessons.critic
+        self.optimisers["contour_critic"] = self.prepared(self.lessons.critic, config.critic_rate)
+
+    def answers(self, truth: Tensor, mask: Tensor, sketch: Tensor | None, step: int) -> Answers:
+        return self.lessons.teach(truth, mask, sketch, step, self.optimisers["contour_critic"])
+
+    def drawn(self, net: nn.Module, image: Tensor, mask: Tensor, sketch: Tensor | None) -> list[Tensor]:
+        return [self.lessons.drawn(net, image, mask, sketch)]
+
+
+def make_recipe(
+    config: dict[str, Any], data: Path, cache: Path, device: torch.device, features: Path | None = None
+) -> ForegroundAwareRecipe:
+    asked = dict(config["recipe"])
+    curriculum = Curriculum(**asked.pop("contours", {}))
+    recipe = read_config(asked)
+    return ForegroundAwareRecipe(recipe, curriculum, *materials(recipe, data, cache, device, features))
