@@ -35,8 +35,8 @@ from starlette.responses import Response
 import models
 from models.network import Network
 from service.app import create_app
-from service.engine.backends.torch_backend import choose_device
 from service.engine.cores import usable_cores
+from service.engine.runtimes.torch_runtime import choose_device
 from service.imaging.windows import cut, plan_holes
 
 SIDE = 512

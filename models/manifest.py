@@ -57,9 +57,10 @@ class ModelEntry:
         return self.folder / self.file if self.file else None
 
 
-def weights_folders() -> list[Path]:
-    own = os.environ.get("RETOUCH_WEIGHTS_DIR")
-    return [SHIPPED, *([Path(own)] if own else [])]
+def weights_folders(own: Path | None = None) -> list[Path]:
+    """`own` is what RETOUCH_WEIGHTS_DIR says, unless the caller knows better."""
+    named = own or os.environ.get("RETOUCH_WEIGHTS_DIR")
+    return [SHIPPED, *([Path(named)] if named else [])]
 
 
 def read_manifest(folder: Path) -> list[ModelEntry]:
@@ -77,9 +78,9 @@ def read_manifest(folder: Path) -> list[ModelEntry]:
     return entries
 
 
-def installed() -> dict[str, ModelEntry]:
+def installed(own: Path | None = None) -> dict[str, ModelEntry]:
     """Every model by name, in manifest order."""
-    return {entry.name: entry for folder in weights_folders() for entry in read_manifest(folder)}
+    return {entry.name: entry for folder in weights_folders(own) for entry in read_manifest(folder)}
 
 
 def default_model(task: registry.Task, device: str, models: dict[str, ModelEntry] | None = None) -> str:

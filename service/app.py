@@ -4,82 +4,101 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from service.api import health, jobs, models, page, pictures, problems
-from service.api.keys import Keys
+from service.api.access import Access
 from service.api.middleware import BodyBounds, RequestContext
-from service.api.services import Backend, Services
+from service.api.services import Services
 from service.cache import make_cache
+from service.cache.answers import Caching
 from service.cache.store import Cache
+from service.callbacks import Callbacks
+from service.contracts import Dispatcher, Jobs, Submit
 from service.observability.metrics import Metrics
-from service.orders.callbacks import Callbacks
-from service.orders.memory import MemoryOrders
-from service.orders.order import Orders
 from service.settings import Settings
-from service.stopping import Stopping
+from service.shutdown import Shutdown
 
 
-def local_backend(settings: Settings, metrics: Metrics) -> Backend:
+@dataclass(frozen=True)
+class Room:
+    """Where works are computed and jobs are kept."""
+
+    dispatcher: Dispatcher
+    submit: Submit
+    jobs: Jobs
+
+
+MakeRoom = Callable[[Settings, Metrics, Cache, Callbacks], Room]
+
+
+def local_room(
+    settings: Settings,
+    metrics: Metrics,
+    cache: Cache,
+    callbacks: Callbacks,
+    dispatcher: Dispatcher | None = None,
+) -> Room:
     # Imported late: torch takes a second that a process without an engine need not spend.
-    from service.dispatch.local import LocalDispatcher
+    from service.local.dispatcher import LocalDispatcher
+    from service.local.jobs import MemoryJobs
 
-    return LocalDispatcher(settings, metrics)
-
-
-def redis_backend(settings: Settings, metrics: Metrics) -> Backend:
-    from service.dispatch.redis.producer import RedisDispatcher
-
-    return RedisDispatcher(settings, metrics)
+    dispatcher = dispatcher or LocalDispatcher(settings, metrics)
+    submit = Caching(dispatcher.submit, cache).submit
+    return Room(dispatcher, submit, MemoryJobs(settings, submit, callbacks.start))
 
 
-def configured_backend(settings: Settings, metrics: Metrics) -> Backend:
-    return (redis_backend if settings.dispatch == "redis" else local_backend)(settings, metrics)
+def redis_room(settings: Settings, metrics: Metrics, cache: Cache, callbacks: Callbacks) -> Room:
+    from service.redis.dispatcher import RedisDispatcher
+    from service.redis.jobs import RedisJobs
+
+    dispatcher = RedisDispatcher(settings, metrics)
+    # The workers put into the cache what they compute.
+    return Room(dispatcher, dispatcher.submit, RedisJobs(settings, dispatcher, callbacks))
 
 
-def make_orders(settings: Settings, backend: Backend, cache: Cache, callbacks: Callbacks) -> Orders:
-    if settings.dispatch == "redis":
-        from service.dispatch.redis.orders import RedisOrders
-        from service.dispatch.redis.producer import RedisDispatcher
-
-        assert isinstance(backend, RedisDispatcher)
-        return RedisOrders(settings, backend, callbacks)
-    return MemoryOrders(settings, backend, cache, callbacks.start)
+def configured_room(settings: Settings, metrics: Metrics, cache: Cache, callbacks: Callbacks) -> Room:
+    make = redis_room if settings.dispatch == "redis" else local_room
+    return make(settings, metrics, cache, callbacks)
 
 
-def create_app(
-    settings: Settings | None = None,
-    make_backend: Callable[[Settings, Metrics], Backend] = configured_backend,
-) -> FastAPI:
+def create_app(settings: Settings | None = None, make_room: MakeRoom = configured_room) -> FastAPI:
     settings = settings or Settings()
-    metrics = Metrics()
-    dispatcher = make_backend(settings, metrics)
-    callbacks = Callbacks(settings)
-    cache = make_cache(settings)
-    orders = make_orders(settings, dispatcher, cache, callbacks)
-    stopping = Stopping()
-    services = Services(settings, metrics, dispatcher, cache, Keys(settings), orders, callbacks)
+    metrics, cache, callbacks, shutdown = Metrics(), make_cache(settings), Callbacks(settings), Shutdown()
+    room = make_room(settings, metrics, cache, callbacks)
+    services = Services(
+        settings,
+        metrics,
+        room.dispatcher,
+        room.submit,
+        cache,
+        Access(settings),
+        room.jobs,
+        callbacks,
+        shutdown,
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await dispatcher.start()
-        await orders.start()
+        await room.dispatcher.start()
+        await room.jobs.start()
         try:
             yield
         finally:
-            await dispatcher.stop(stopping.left(settings.drain))
-            await orders.stop()
+            await room.dispatcher.stop(shutdown.left(settings.drain))
+            await room.jobs.stop()
             await callbacks.stop()
-            await services.cache.close()
+            await cache.close()
 
     app = FastAPI(
         title="Retouch",
         summary="Fill holes in pictures, enlarge them by any factor.",
         lifespan=lifespan,
     )
-    app.state.services, app.state.stopping = services, stopping
+    app.state.services = services
     problems.install(app)
     for module in (pictures, jobs, models, health):
         app.include_router(module.router)

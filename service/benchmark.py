@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
+import asyncio
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import numpy as np
 
 from service.imaging import Picture, encode
-from service.jobs.job import InpaintParameters, Job, Task, UpscaleParameters
-from service.jobs.runner import Runner
+from service.local.pipeline import Pipeline
+from service.work import InpaintParameters, Run, Task, UpscaleParameters, Work
 
 AT_ONCE = 8  # callers when throughput is measured: enough to fill batches
 ALONE = 3  # at least so many pictures one after the other, when latency is
@@ -31,50 +30,55 @@ def example(side: int, seed: int) -> tuple[bytes, bytes]:
     return encode(Picture(pixels), "png"), encode(Picture(hole, gray=True), "png")
 
 
-def jobs(task: Task, model: str, side: int) -> Iterator[Job]:
+def runs(task: Task, model: str, side: int) -> Iterator[Run]:
     pairs = [example(side, seed) for seed in range(4)]
+    parameters = InpaintParameters() if task == "inpaint" else UpscaleParameters(scale=SCALE)
     number = 0
     while True:
         image, mask = pairs[number % len(pairs)]
         number += 1
-        yield Job(
-            task=task,
-            model=model,
-            image=image,
-            mask=mask if task == "inpaint" else None,
-            parameters=InpaintParameters() if task == "inpaint" else UpscaleParameters(scale=SCALE),
-            deadline=math.inf,
-            request_id=f"bench-{number}",
-        )
+        files = {"image": image, "mask": mask} if task == "inpaint" else {"image": image}
+        yield Run(Work.create(task, model, "", parameters, files, f"bench-{number}"))
 
 
-def measure(runner: Runner, task: Task, model: str, side: int, seconds: float) -> tuple[float, float]:
+async def measure(
+    pipeline: Pipeline, task: Task, model: str, side: int, seconds: float
+) -> tuple[float, float]:
     """Median latency of a picture alone, in milliseconds, and pictures a second with many at once."""
-    waiting = jobs(task, model, side)
-    runner.run(next(waiting))  # loads and warms
+    upcoming = runs(task, model, side)
+    await pipeline.answer(next(upcoming))  # loads and warms
     taken: list[float] = []
     started = time.perf_counter()
     while len(taken) < ALONE or time.perf_counter() - started < seconds / 2:
         before = time.perf_counter()
-        runner.run(next(waiting))
+        await pipeline.answer(next(upcoming))
         taken.append(time.perf_counter() - before)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        done, started = 0, time.perf_counter()
-        while done == 0 or time.perf_counter() - started < seconds / 2:
-            done += sum(1 for _ in pool.map(runner.run, [next(waiting) for _ in range(AT_ONCE)]))
-        rate = done / (time.perf_counter() - started)
-    return statistics.median(taken) * 1000, rate
+    done, started = 0, time.perf_counter()
+    while done == 0 or time.perf_counter() - started < seconds / 2:
+        done += len(await asyncio.gather(*(pipeline.answer(next(upcoming)) for _ in range(AT_ONCE))))
+    return statistics.median(taken) * 1000, done / (time.perf_counter() - started)
 
 
-def table(runner: Runner, models: Sequence[str], sides: Sequence[int], seconds: float) -> Iterator[str]:
+async def table(
+    pipeline: Pipeline, models: Sequence[str], sides: Sequence[int], seconds: float
+) -> AsyncIterator[str]:
     """Markdown, a line as soon as it is measured; by default the models that answer when none is named."""
-    chosen = models or [runner.catalogue.default("inpaint"), runner.catalogue.default("upscale")]
-    yield f"{runner.backend.device}; PNG in, PNG out, decoding and encoding included"
+    catalogue = pipeline.catalogue
+    chosen = models or [catalogue.default("inpaint"), catalogue.default("upscale")]
+    yield f"{pipeline.runtime.device}; PNG in, PNG out, decoding and encoding included"
     yield "| model | picture | ms alone | pictures a second |"
     yield "| --- | --- | --- | --- |"
     for model in chosen:
-        task = runner.catalogue.entry(model).task
+        task = catalogue.entry(model).task
         for side in sides:
-            latency, rate = measure(runner, task, model, side, seconds)
+            latency, rate = await measure(pipeline, task, model, side, seconds)
             what = f"{side}x{side}" + (f", x{SCALE:g}" if task == "upscale" else "")
             yield f"| {model} | {what} | {latency:.0f} | {rate:.2f} |"
+
+
+def show(pipeline: Pipeline, models: Sequence[str], sides: Sequence[int], seconds: float) -> None:
+    async def lines() -> None:
+        async for line in table(pipeline, models, sides, seconds):
+            print(line, flush=True)
+
+    asyncio.run(lines())

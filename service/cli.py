@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import sys
-import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import httpx
 from pydantic import ValidationError
 
+from service import files
 from service.errors import Problem
-from service.jobs.job import InpaintParameters, Job, Parameters, UpscaleParameters
+from service.files import UsageError
 from service.settings import Settings
-
-if TYPE_CHECKING:
-    from service.jobs.runner import Runner
-
-IN_FLIGHT = 8  # pictures sent to a server before the first is back: enough to keep its workers busy
-NO_DEADLINE = float("inf")
-
-
-class UsageError(Exception):
-    """Something on the command line that the caller can change."""
+from service.work import TASKS, Parameters, Task
 
 
 def add_parameters(parser: argparse.ArgumentParser, model: type[Parameters]) -> None:
@@ -38,11 +24,6 @@ def add_parameters(parser: argparse.ArgumentParser, model: type[Parameters]) -> 
             parser.add_argument(option, action="store_const", const=True, help=field.description)
         else:
             parser.add_argument(option, help=f"{field.description} Default: {field.default}")
-
-
-def parameters_from(arguments: argparse.Namespace, model: type[Parameters]) -> Any:
-    given = {name: getattr(arguments, name) for name in model.model_fields}
-    return model.model_validate({name: value for name, value in given.items() if value is not None})
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -59,27 +40,27 @@ def build_parser() -> argparse.ArgumentParser:
     worker.add_argument("--port", type=int, help="of health and metrics; default: RETOUCH_WORKER_PORT")
 
     inpaint = commands.add_parser("inpaint", help="fill a hole in one picture")
-    inpaint.add_argument("photo", type=Path)
+    inpaint.add_argument("image", type=Path, metavar="photo")
     inpaint.add_argument("mask", type=Path, nargs="?", help="left out: the picture's transparency")
     inpaint.add_argument("--sketch", type=Path)
-    inpaint.add_argument("-o", "--output", type=Path, required=True)
-    add_parameters(inpaint, InpaintParameters)
 
     upscale = commands.add_parser("upscale", help="enlarge one picture")
-    upscale.add_argument("photo", type=Path)
-    upscale.add_argument("-o", "--output", type=Path, required=True)
-    add_parameters(upscale, UpscaleParameters)
+    upscale.add_argument("image", type=Path, metavar="photo")
 
     batch = commands.add_parser("batch", help="work through a folder; what is done already is skipped")
     tasks = batch.add_subparsers(dest="task", required=True, metavar="TASK")
-    for task, model in (("inpaint", InpaintParameters), ("upscale", UpscaleParameters)):
-        folder = tasks.add_parser(task)
+    folders = {task: tasks.add_parser(task) for task in TASKS}
+    for folder in folders.values():
         folder.add_argument("folder", type=Path)
-        folder.add_argument("-o", "--output", type=Path, required=True)
         folder.add_argument("--server", help="send them to a service as jobs; its key: RETOUCH_API_KEY")
-        if task == "inpaint":
-            folder.add_argument("--masks", type=Path, help="folder with a mask of the same stem a picture")
-        add_parameters(folder, model)
+    folders["inpaint"].add_argument(
+        "--masks", type=Path, help="folder with a mask of the same stem a picture"
+    )
+    singles: dict[Task, argparse.ArgumentParser] = {"inpaint": inpaint, "upscale": upscale}
+    for task, kind in TASKS.items():
+        for command in (singles[task], folders[task]):
+            command.add_argument("-o", "--output", type=Path, required=True)
+            add_parameters(command, kind.parameters)
 
     listing = commands.add_parser("models", help="list what is installed")
     listing.add_argument(
@@ -93,12 +74,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--seconds", type=float, default=6.0, help="for each line")
 
-    train = commands.add_parser("train", help="train a network as a config says", add_help=False)
-    train.add_argument("rest", nargs=argparse.REMAINDER)  # parsed where the networks are at hand
-    evaluate = commands.add_parser("evaluate", help="judge models on folders of pictures", add_help=False)
-    evaluate.add_argument("rest", nargs=argparse.REMAINDER)
-    weights = commands.add_parser("weights", help="import, list, verify and export weights", add_help=False)
-    weights.add_argument("rest", nargs=argparse.REMAINDER)
+    # These have parsers of their own, where the networks are at hand.
+    for name, text in (
+        ("train", "train a network as a config says"),
+        ("evaluate", "judge models on folders of pictures"),
+        ("weights", "import, list, verify and export weights"),
+    ):
+        other = commands.add_parser(name, help=text, add_help=False)
+        other.add_argument("rest", nargs=argparse.REMAINDER)
     return parser
 
 
@@ -108,11 +91,10 @@ def serve(arguments: argparse.Namespace, settings: Settings) -> int:
 
     settings = set_up(arguments, settings)
     app = create_app(settings)
-    backend = app.state.services.dispatcher
-    names = ", ".join(row["name"] for row in backend.models()) or "as the workers announce them"
-    print(
-        f"Retouch on http://{settings.host}:{settings.port} ({backend.device}); models: {names}", flush=True
-    )
+    dispatcher = app.state.services.dispatcher
+    names = ", ".join(row["name"] for row in dispatcher.models()) or "as the workers announce them"
+    address = f"http://{settings.host}:{settings.port}"
+    print(f"Retouch on {address} ({dispatcher.device}); models: {names}", flush=True)
     return run_server(app, settings)
 
 
@@ -141,143 +123,21 @@ def set_up(arguments: argparse.Namespace, settings: Settings) -> Settings:
     return settings.model_copy(update={name: value for name, value in given.items() if value is not None})
 
 
-def job_for(
-    task: str, photo: Path, parameters: Any, model: str, mask: Path | None = None, sketch: Path | None = None
-) -> Job:
-    def read(path: Path | None) -> bytes | None:
-        return path.read_bytes() if path else None
-
-    return Job(
-        task="inpaint" if task == "inpaint" else "upscale",
-        model=model,
-        image=photo.read_bytes(),
-        mask=read(mask),
-        sketch=read(sketch),
-        parameters=parameters,
-        deadline=NO_DEADLINE,
-        request_id=photo.name,
-    )
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """All of it or nothing: a batch that is stopped must not leave half a picture that looks done."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
-
-
-def make_runner(settings: Settings) -> Runner:
-    from service.jobs.runner import Runner
-    from service.observability.metrics import Metrics
-
-    return Runner(settings, Metrics())
-
-
-def one(arguments: argparse.Namespace, settings: Settings, model_type: type[Parameters]) -> int:
-    parameters = parameters_from(arguments, model_type)
-    runner = make_runner(settings)
-    try:
-        model, _ = runner.resolve(arguments.command, parameters.model)
-        mask, sketch = getattr(arguments, "mask", None), getattr(arguments, "sketch", None)
-        result = runner.run(job_for(arguments.command, arguments.photo, parameters, model, mask, sketch))
-    finally:
-        runner.close()
-    write_whole(arguments.output, result.content)
-    print(f"{arguments.output}: {result.width}x{result.height}, {result.model}")
-    return 0
-
-
-def matching_mask(masks: Path | None, photo: Path) -> Path | None:
-    if masks is None:
-        return None
-    found = sorted(masks.glob(f"{photo.stem}.*"))
-    if not found:
-        raise UsageError(f"no mask named {photo.stem}.* in {masks}")
-    return found[0]
-
-
-def batch(arguments: argparse.Namespace, settings: Settings) -> int:
-    inpainting = arguments.task == "inpaint"
-    parameters = parameters_from(arguments, InpaintParameters if inpainting else UpscaleParameters)
-    photos = sorted(path for path in arguments.folder.iterdir() if path.is_file() and path.name[0] != ".")
-    failures: list[str] = []
-    done = skipped = 0
-    started = time.monotonic()
-    with contextlib.ExitStack() as stack:
-        answer, each = answerer(arguments, settings, parameters, stack)
-
-        def work(photo: Path) -> str | None:
-            """Why there is no answer; nothing if there is one, and an empty word if there was one before."""
-            output = arguments.output / f"{photo.stem}.{parameters.format}"
-            if output.exists():
-                return ""
-            try:
-                mask = matching_mask(arguments.masks, photo) if inpainting else None
-                write_whole(output, answer(photo, mask))
-            except (Problem, UsageError, OSError, httpx.TransportError) as error:
-                return f"{photo.name}: {error}"
-            return None
-
-        for number, failure in enumerate(each(work, photos), 1):
-            done += failure is None
-            skipped += failure == ""
-            failures += [failure] if failure else []
-            show_progress(number, len(photos), started)
-    print(f"{done} done, {skipped} were there already, {len(failures)} failed")
-    for failure in failures:
-        print(f"  {failure}", file=sys.stderr)
-    return 1 if failures else 0
-
-
-def answerer(
-    arguments: argparse.Namespace, settings: Settings, parameters: Parameters, stack: contextlib.ExitStack
-) -> tuple[Callable[[Path, Path | None], bytes], Callable[..., Iterable[str | None]]]:
-    """What answers a picture, and how to go through many: one after the other here, several at once there."""
-    if arguments.server:
-        from service.client import JobClient
-
-        client = JobClient(arguments.server, os.environ.get("RETOUCH_API_KEY", ""))
-        stack.callback(client.close)
-        pool = stack.enter_context(ThreadPoolExecutor(IN_FLIGHT))
-        return lambda photo, mask: client.answer(arguments.task, parameters, photo, mask), pool.map
-    runner = make_runner(settings)
-    stack.callback(runner.close)
-    model, _ = runner.resolve(arguments.task, parameters.model)
-    return (
-        lambda photo, mask: runner.run(job_for(arguments.task, photo, parameters, model, mask)).content
-    ), map
-
-
-def show_progress(number: int, total: int, started: float) -> None:
-    if not sys.stderr.isatty():
-        return
-    filled = 30 * number // total
-    left = (time.monotonic() - started) / number * (total - number)
-    end = "\n" if number == total else ""
-    print(f"\r[{'#' * filled:30}] {number}/{total}, {left:.0f} s left ", end=end, file=sys.stderr, flush=True)
-
-
 def bench(arguments: argparse.Namespace, settings: Settings) -> int:
     from service import benchmark
 
-    runner = make_runner(settings)
-    try:
-        sides = arguments.side or [256, 512]
-        for line in benchmark.table(runner, arguments.model, sides, arguments.seconds):
-            print(line, flush=True)
-    finally:
-        runner.close()
+    with files.pipeline_of(settings) as pipeline:
+        benchmark.show(pipeline, arguments.model, arguments.side or [256, 512], arguments.seconds)
     return 0
 
 
-def models(warm: bool) -> int:
+def models(arguments: argparse.Namespace, settings: Settings) -> int:
     from models import default_model, installed, load
     from models.manifest import WeightsError
 
-    defaults = {default_model("inpaint", "cpu"), default_model("upscale", "cpu")}
+    defaults = {default_model(task, "cpu") for task in TASKS}
     for entry in installed().values():
-        if warm:
+        if arguments.warm:
             try:
                 load(entry.name)
             except WeightsError as error:
@@ -289,45 +149,55 @@ def models(warm: bool) -> int:
     return 0
 
 
-def dispatch(arguments: argparse.Namespace) -> int:
-    if arguments.command == "train":
-        from models.training import command as training
+def train(arguments: argparse.Namespace) -> int:
+    from models.training import command
 
-        return training.main(arguments.rest, "retouch train")
-    settings = Settings()
-    if settings.weights_dir:
-        os.environ["RETOUCH_WEIGHTS_DIR"] = str(settings.weights_dir)
-    if arguments.command == "evaluate":
-        from models.evaluation import command
+    return command.main(arguments.rest, "retouch train")
 
-        return command.main(arguments.rest, "retouch evaluate")
-    if arguments.command == "weights":
-        from models.checkpoints import command as weights
 
-        return weights.main(arguments.rest)
-    if arguments.command == "serve":
-        return serve(arguments, settings)
-    if arguments.command == "worker":
-        return worker(arguments, settings)
-    if arguments.command == "models":
-        return models(arguments.warm)
-    if arguments.command == "batch":
-        return batch(arguments, settings)
-    if arguments.command == "bench":
-        return bench(arguments, settings)
-    return one(
-        arguments, settings, InpaintParameters if arguments.command == "inpaint" else UpscaleParameters
-    )
+def evaluate(arguments: argparse.Namespace) -> int:
+    from models.evaluation import command
+
+    return command.main(arguments.rest, "retouch evaluate")
+
+
+def weights(arguments: argparse.Namespace) -> int:
+    from models.checkpoints import command
+
+    return command.main(arguments.rest)
+
+
+WITHOUT_SETTINGS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "weights": weights,
+}
+WITH_SETTINGS: dict[str, Callable[[argparse.Namespace, Settings], int]] = {
+    "serve": serve,
+    "worker": worker,
+    "models": models,
+    "bench": bench,
+    "batch": files.batch,
+    "inpaint": files.one,
+    "upscale": files.one,
+}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if act := WITHOUT_SETTINGS.get(arguments.command):
+        return act(arguments)
+    return WITH_SETTINGS[arguments.command](arguments, Settings())
 
 
 def main(argv: list[str] | None = None) -> int:
     try:
-        return dispatch(build_parser().parse_args(argv))
+        return run(build_parser().parse_args(argv))
     except Problem as problem:
         print(f"retouch: {problem.title}: {problem.detail}", file=sys.stderr)
     except ValidationError as error:
         for finding in error.errors():
-            print(f"retouch: {'.'.join(map(str, finding['loc']))}: {finding['msg']}", file=sys.stderr)
+            where = "".join(f"{part}: " for part in finding["loc"])
+            print(f"retouch: {where}{finding['msg']}", file=sys.stderr)
     except (OSError, UsageError) as error:
         print(f"retouch: {error}", file=sys.stderr)
     return 1

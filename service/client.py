@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from service.errors import Problem
-from service.jobs.job import Parameters
+from service.work import Parameters
 
 PATIENCE = 600.0  # seconds that a server may be away, or too busy, before a picture is given up
 PAUSE = 2.0  # seconds until the next attempt, where the server names none
@@ -36,17 +36,17 @@ class JobClient:
         headers = {"X-API-Key": key} if key else {}
         self._http = httpx.Client(base_url=server, headers=headers, timeout=SILENCE)
 
-    def answer(self, task: str, parameters: Parameters, photo: Path, mask: Path | None) -> bytes:
+    def answer(self, task: str, parameters: Parameters, files: Mapping[str, Path]) -> bytes:
         """The finished picture. The idempotency key makes it safe to send again what may have arrived."""
         key = {"Idempotency-Key": uuid.uuid4().hex}
         fields = {name: str(value) for name, value in parameters.model_dump(exclude_none=True).items()}
-        files = {"image": photo.read_bytes()} | ({"mask": mask.read_bytes()} if mask else {})
+        content = {name: path.read_bytes() for name, path in files.items()}
         place = self._insist(
-            lambda: self._http.post(f"/jobs/{task}", files=files, data=fields, headers=key)
+            lambda: self._http.post(f"/jobs/{task}", files=content, data=fields, headers=key)
         ).headers["location"]
-        content = self._insist(lambda: self._fetch(place)).content
+        answer = self._insist(lambda: self._fetch(place)).content
         self._http.delete(place)
-        return content
+        return answer
 
     def _fetch(self, place: str) -> httpx.Response:
         """The result, if the job is over: its events end with the last one, or with the server."""

@@ -11,16 +11,16 @@ from fastapi import FastAPI
 
 from service.allocator import keep_freed_memory
 from service.settings import Settings
-from service.stopping import Stopping
+from service.shutdown import Shutdown
 
 
 class Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, stopping: Stopping) -> None:
+    def __init__(self, config: uvicorn.Config, shutdown: Shutdown) -> None:
         super().__init__(config)
-        self._stopping = stopping
+        self._shutdown = shutdown
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._stopping.begin()
+        self._shutdown.begin()
         await super().shutdown(sockets)
 
 
@@ -50,5 +50,5 @@ def run_server(app: FastAPI, settings: Settings) -> int:
         # The dispatcher drains within `drain`; what is left after that has been answered with a problem.
         timeout_graceful_shutdown=int(settings.drain) + 5,
     )
-    Server(config, app.state.stopping).run()
+    Server(config, app.state.services.shutdown).run()
     return 0

@@ -14,36 +14,38 @@ from fastapi import FastAPI
 
 from service.api import health, problems
 from service.cache import make_cache
-from service.dispatch.local import LocalDispatcher, end_process
-from service.dispatch.redis.consumer import Consumer
-from service.dispatch.redis.fleet import Announcement
-from service.dispatch.redis.mailbox import Mailbox
+from service.cache.answers import Caching
+from service.local.dispatcher import LocalDispatcher, end_process
 from service.observability.metrics import Metrics
+from service.redis.consumer import Consumer
+from service.redis.fleet import Announcement
+from service.redis.streams import WorkerStreams
 from service.settings import Settings
-from service.stopping import Stopping
+from service.shutdown import Shutdown
 
 
 class Worker:
-    """A local dispatcher that gets its jobs from the streams of the models it hosts."""
+    """A local dispatcher that gets its works from the streams of the models it hosts."""
 
     def __init__(self, settings: Settings, metrics: Metrics, hosted: Sequence[str]) -> None:
         assert settings.redis_url
         # What reaches a worker has been admitted already, by the queue and the rate of the whole fleet.
         changes = {"max_wait": float("inf"), "warm": settings.warm or ",".join(hosted)}
         self._local = LocalDispatcher(settings.model_copy(update=changes), metrics)
-        self._catalogue = self._local.runner.catalogue
+        self._catalogue = self._local.catalogue
         self.hosted = [self._catalogue.entry(name).name for name in hosted or self._catalogue.entries]
         # As many as run together, and as many that are decoded meanwhile; a CPU gains nothing by batches.
         batch = 1 if self._local.device == "cpu" else settings.max_batch
         name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._cache = make_cache(settings)
         self._consumer = Consumer(
-            Mailbox(settings.redis_url, name, self.hosted, settings.lease),
-            self._local,
+            WorkerStreams(settings.redis_url, name, self.hosted, settings.lease),
+            Caching(self._local.submit, self._cache).submit,
+            lambda: self._local.ready()[0],
             metrics,
             settings.worker_places or 2 * batch,
             settings.lease,
             self._announcement,
-            make_cache(settings),
             end_process,
         )
         self._consuming: asyncio.Task[None] | None = None
@@ -81,6 +83,7 @@ class Worker:
             self._consuming.cancel()
         await self._consumer.stop(grace)
         await self._local.stop(max(0.0, end - loop.time()))
+        await self._cache.close()
 
 
 @dataclass
@@ -89,12 +92,13 @@ class Probed:
 
     dispatcher: Worker
     metrics: Metrics
+    shutdown: Shutdown
 
 
 def create_worker(settings: Settings, hosted: Sequence[str]) -> FastAPI:
     metrics = Metrics()
     worker = Worker(settings, metrics, hosted)
-    stopping = Stopping()
+    shutdown = Shutdown()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -102,10 +106,10 @@ def create_worker(settings: Settings, hosted: Sequence[str]) -> FastAPI:
         try:
             yield
         finally:
-            await worker.stop(stopping.left(settings.drain))
+            await worker.stop(shutdown.left(settings.drain))
 
     app = FastAPI(title="Retouch worker", lifespan=lifespan, openapi_url=None)
-    app.state.services, app.state.stopping = Probed(worker, metrics), stopping
+    app.state.services = Probed(worker, metrics, shutdown)
     problems.install(app)
     app.include_router(health.router)
     return app

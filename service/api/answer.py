@@ -12,12 +12,10 @@ from starlette.responses import Response
 
 from service.api.services import Services
 from service.api.uploads import Upload
-from service.cache.entry import unpack
-from service.cache.keys import cache_key
-from service.cache.through import computed
-from service.errors import Cancelled
-from service.jobs.job import InpaintParameters, Job, Result, Task, UpscaleParameters
+from service.cache.answers import known
+from service.errors import BadRequest, Cancelled
 from service.observability.logs import request_id
+from service.work import CacheState, Deadline, Result, Run, TaskKind, Work
 
 T = TypeVar("T")
 
@@ -42,48 +40,38 @@ async def unless_gone(request: Request, work: Awaitable[T]) -> T:
             task.cancel()
 
 
-async def answer(
-    request: Request,
-    at: Services,
-    task: Task,
-    upload: Upload,
-    parameters: InpaintParameters | UpscaleParameters,
-) -> Response:
-    model, digest = at.dispatcher.resolve(task, parameters.model)
-    image, mask, sketch = upload.image(), upload.files.get("mask"), upload.files.get("sketch")
-    key = cache_key(task, model, digest, parameters, image, mask, sketch)
-    etag = f'"{key}"'
+def work_of(at: Services, kind: TaskKind, upload: Upload) -> Work:
+    parameters = upload.parameters(kind.parameters)
+    model, digest = at.dispatcher.resolve(kind.name, parameters.model)
+    if "image" not in upload.files:
+        raise BadRequest("There is no picture: send it as the multipart file 'image'.")
+    return Work.create(kind.name, model, digest, parameters, upload.files, request_id.get())
+
+
+async def answer(request: Request, at: Services, work: Work) -> Response:
+    etag = f'"{work.key}"'
     if etag in (tag.strip() for tag in request.headers.get("if-none-match", "").split(",")):
-        return Response(status_code=304, headers={"ETag": etag, "X-Model": model})
+        return Response(status_code=304, headers={"ETag": etag, "X-Model": work.model})
 
     started = time.perf_counter()
-    entry = await at.cache.get(key)
+    found = await known(at.cache, work.key)
     looked_up = time.perf_counter() - started
-    if entry is not None:
+    if found:
         at.metrics.cache.labels("hit").inc()
-        return respond(unpack(entry), etag, "hit", looked_up)
+        return respond(found, etag, "hit", looked_up)
 
-    state = "miss" if at.cache.available else "bypass"
+    state: CacheState = "miss" if at.cache.available else "bypass"
     at.metrics.cache.labels(state).inc()
 
     async def compute() -> Result:
-        job = Job(
-            task=task,
-            model=model,
-            image=image,
-            mask=mask,
-            sketch=sketch,
-            parameters=parameters,
-            deadline=time.monotonic() + at.settings.timeout,
-            request_id=request_id.get(),
-        )
-        return await computed(at.cache, key, lambda: at.dispatcher.submit(job))
+        deadline = Deadline.after(at.settings.timeout, "RETOUCH_TIMEOUT")
+        return await at.submit(Run(work, deadline, looked_up=True))
 
-    result, joined = await unless_gone(request, at.flights.run(key, compute))
+    result, joined = await unless_gone(request, at.flights.run(work.key, compute))
     return respond(result, etag, "shared" if joined else state, looked_up)
 
 
-def respond(result: Result, etag: str, cache_state: str, looked_up: float) -> Response:
+def respond(result: Result, etag: str, cache_state: CacheState, looked_up: float) -> Response:
     timings = {**result.timings, "cache": looked_up}
     headers = {
         "ETag": etag,

@@ -28,12 +28,12 @@ async def models(request: Request) -> dict[str, list[dict[str, Any]]]:
 @router.post("/{name}/load", summary="Bring a model to the device", status_code=204)
 async def load(name: str, request: Request) -> None:
     at = services(request)
-    at.keys.require_admin(request)
+    at.access.require_admin(request)
     await at.dispatcher.load(name)
 
 
 @router.post("/{name}/unload", summary="Free a model's device memory", status_code=204)
 async def unload(name: str, request: Request) -> None:
     at = services(request)
-    at.keys.require_admin(request)
+    at.access.require_admin(request)
     await at.dispatcher.unload(name)

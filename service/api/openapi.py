@@ -1,10 +1,10 @@
-"""The documentation of bodies that the routes read by hand, made from the models that check them."""
+"""The documentation of bodies that the routes read by hand, made from the table of tasks that checks them."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from service.jobs.job import MEDIA_TYPES, Parameters
+from service.work import MEDIA_TYPES, TaskKind
 
 BINARY = {"type": "string", "format": "binary"}
 PROBLEMS = {
@@ -21,10 +21,10 @@ PROBLEMS = {
 }
 
 
-def documented(parameters: type[Parameters], files: dict[str, str], raw: bool = False) -> dict[str, Any]:
-    """The `openapi_extra` of a route that takes `files` and `parameters`, the latter in form or query."""
-    schema = parameters.model_json_schema()
-    properties = {name: BINARY | {"description": text} for name, text in files.items()}
+def documented(kind: TaskKind) -> dict[str, Any]:
+    """The `openapi_extra` of a route: files in the form, parameters in form or query."""
+    schema = kind.parameters.model_json_schema()
+    properties = {name: BINARY | {"description": text} for name, text in kind.files.items()}
     content: dict[str, Any] = {
         "multipart/form-data": {
             "schema": {
@@ -34,7 +34,7 @@ def documented(parameters: type[Parameters], files: dict[str, str], raw: bool = 
             }
         }
     }
-    if raw:
+    if kind.bare:
         content["image/*"] = {"schema": BINARY}
     query = [
         {"name": name, "in": "query", "required": False, "schema": body}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -12,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from service.api.problems import invalid_parameters
 from service.errors import BadRequest, Cancelled, UnsupportedImage
-from service.jobs.job import Parameters
+from service.work import Parameters, TaskKind
 
 P = TypeVar("P", bound=Parameters)
 MAX_FIELDS = 16
@@ -33,11 +32,6 @@ class Upload:
             raise BadRequest(f"Parameter {name[:100]!r} is given twice.")
         self.fields[name] = value
 
-    def image(self) -> bytes:
-        if "image" not in self.files:
-            raise BadRequest("There is no picture: send it as the multipart file 'image'.")
-        return self.files["image"]
-
     def parameters(self, model: type[P]) -> P:
         from pydantic import ValidationError
 
@@ -47,19 +41,21 @@ class Upload:
             raise invalid_parameters(list(error.errors())) from None
 
 
-async def read_upload(request: Request, files: Iterable[str], raw: bool = False) -> Upload:
-    """The multipart files named in `files` and all parameters; `raw` admits a bare picture as body."""
+async def read_upload(request: Request, kind: TaskKind) -> Upload:
+    """The task's files and all parameters, from the form, the query and, where it may be, a bare picture."""
     upload = Upload()
     for name, value in request.query_params.multi_items():
         upload.put_field(name, value)
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     try:
         if content_type == "multipart/form-data":
-            await _read_multipart(request, set(files), upload)
-        elif raw and (content_type.startswith("image/") or content_type == "application/octet-stream"):
+            await _read_multipart(request, set(kind.files), upload)
+        elif kind.bare and (content_type.startswith("image/") or content_type == "application/octet-stream"):
             upload.files["image"] = await request.body()
         else:
-            accepted = "multipart/form-data" + (" or a picture with its image content type" if raw else "")
+            accepted = "multipart/form-data" + (
+                " or a picture with its image content type" if kind.bare else ""
+            )
             raise UnsupportedImage(f"The body must be {accepted}, not {content_type[:100] or 'untyped'}.")
     except ClientDisconnect:
         raise Cancelled("The client left while uploading.") from None

@@ -10,17 +10,17 @@ from typing import Any
 import torch
 
 from models import registry
-from models.manifest import SHIPPED, ModelEntry, WeightsError, default_model, read_manifest
+from models.manifest import ModelEntry, WeightsError, default_model, installed
 from models.network import SizeRule
 from service.errors import NotFound, Unavailable
-from service.jobs.job import Task
 from service.settings import Settings
+from service.work import Task
 
 log = logging.getLogger("retouch.engine")
 
 
 @dataclass(frozen=True)
-class Facts:
+class Traits:
     """How large a piece a network works on, what sizes it takes, and how far it looks."""
 
     window: int
@@ -31,9 +31,8 @@ class Facts:
 
 class Catalogue:
     def __init__(self, settings: Settings, device: str) -> None:
-        folders = [SHIPPED, *([settings.weights_dir] if settings.weights_dir else [])]
         try:
-            listed = {entry.name: entry for folder in folders for entry in read_manifest(folder)}
+            listed = installed(settings.weights_dir)
         except (WeightsError, ValueError, TypeError) as error:
             raise WeightsError(f"cannot read the models' manifest: {error}") from error
         known = registry.architectures()
@@ -41,7 +40,7 @@ class Catalogue:
         for name in listed.keys() - self.entries.keys():
             log.error("model %s is left out: no architecture %r", name, listed[name].architecture)
         self._device = device
-        self._facts: dict[str, Facts] = {}
+        self._traits: dict[str, Traits] = {}
         self._lock = threading.Lock()
 
     def default(self, task: Task) -> str:
@@ -62,30 +61,30 @@ class Catalogue:
             raise NotFound(f"Model {entry.name!r} cannot {task}; those that can: {fitting or 'none'}.")
         return entry
 
-    def facts(self, name: str) -> Facts:
+    def traits(self, name: str) -> Traits:
         with self._lock:
-            if name not in self._facts:
-                self._facts[name] = read_facts(self.entry(name))
-            return self._facts[name]
+            if name not in self._traits:
+                self._traits[name] = read_traits(self.entry(name))
+            return self._traits[name]
 
     def describe(self, name: str) -> dict[str, Any]:
-        entry, facts = self.entry(name), self.facts(name)
+        entry, traits = self.entry(name), self.traits(name)
         return {
             "name": name,
             "task": entry.task,
             "architecture": entry.architecture,
             "digest": entry.digest,
             "licence": entry.licence,
-            "limits": {"window": facts.window, "sketch": facts.sketch},
+            "limits": {"window": traits.window, "sketch": traits.sketch},
         }
 
 
-def read_facts(entry: ModelEntry) -> Facts:
+def read_traits(entry: ModelEntry) -> Traits:
     kind = registry.get(entry.architecture)
     # On the meta device a network of any size is built without memory or arithmetic.
     with torch.device("meta"):
         net = registry.create(entry.architecture, **entry.arguments)
-    return Facts(
+    return Traits(
         window=net.window,
         sides=net.sides,
         receptive_field=int(getattr(net, "receptive_field", 0)),

@@ -11,17 +11,17 @@ from concurrent.futures import Future
 
 import torch
 
-from service.engine.backends import Backend
 from service.engine.catalogue import Catalogue
 from service.engine.isolation import run_isolated
 from service.engine.pace import Pace
+from service.engine.queue import Computed, Slot, Ticket, WindowQueue
 from service.engine.residency import Residency, warm_window
-from service.engine.waiting import Computed, Slot, Ticket, Waiting, obstacle
+from service.engine.runtimes import Runtime
 from service.engine.windows import Pixels, Window
 from service.errors import Overloaded, Problem, Unavailable
-from service.jobs.job import Job
 from service.observability.metrics import Metrics
 from service.settings import Settings
+from service.work import Run
 
 log = logging.getLogger("retouch.engine")
 
@@ -31,19 +31,19 @@ class Engine:
         self,
         settings: Settings,
         metrics: Metrics,
-        backend: Backend,
+        runtime: Runtime,
         catalogue: Catalogue,
         on_death: Callable[[], None],
     ) -> None:
         self._metrics = metrics
-        self._backend = backend
+        self._runtime = runtime
         self._catalogue = catalogue
         self._max_wait = settings.max_wait
         self._on_death = on_death
-        self._residency = Residency(backend, catalogue, metrics, settings.resident_bytes, settings.max_batch)
+        self._residency = Residency(runtime, catalogue, metrics, settings.resident_bytes, settings.max_batch)
         self._pace = Pace()
         self._wake = threading.Condition()  # guards everything below
-        self._waiting = Waiting()
+        self._queue = WindowQueue()
         self._commands: deque[tuple[Callable[[], None], Future[None]]] = deque()
         self._running: list[Slot] = []
         self._free_at = 0.0  # when the running batch is expected to be done
@@ -68,18 +68,18 @@ class Engine:
             return self._backlog()
 
     def compute(
-        self, job: Job, model: str, windows: Sequence[Window], admitted: bool = False
+        self, run: Run, model: str, windows: Sequence[Window], admitted: bool = False
     ) -> Future[Computed]:
-        """Queue a job's windows. Overloaded if they would wait too long, unless it was admitted before."""
-        ticket = Ticket(job, model, windows)
+        """Queue a run's windows. Overloaded if they would wait too long, unless it was admitted before."""
+        ticket = Ticket(run, model, windows)
         with self._wake:
             if self._stopping or self._reason:
                 raise Unavailable(self._reason or "The service is stopping.", retry_after=5)
             wait = self._backlog()
             if wait > self._max_wait and not admitted:
                 raise overloaded(wait, self._max_wait)
-            self._waiting.add(ticket)
-            self._metrics.queue_depth.set(len(self._waiting))
+            self._queue.add(ticket)
+            self._metrics.queue_depth.set(len(self._queue))
             self._wake.notify()
         return ticket.future
 
@@ -109,7 +109,7 @@ class Engine:
         return future
 
     def _backlog(self) -> float:
-        queued = sum(self._pace.seconds(model, weight) for model, weight in self._waiting.weights())
+        queued = sum(self._pace.seconds(model, weight) for model, weight in self._queue.weights())
         return queued + max(0.0, self._free_at - time.monotonic())
 
     def _live(self) -> None:
@@ -125,12 +125,12 @@ class Engine:
 
     def _step(self) -> bool:
         with self._wake:
-            while not (self._commands or self._waiting or self._stopping):
+            while not (self._commands or self._queue or self._stopping):
                 self._wake.wait()
             command = self._commands.popleft() if self._commands else None
             batch = [] if command else self._take()
             if not command and not batch and self._stopping:
-                return len(self._waiting) > 0
+                return len(self._queue) > 0
         if command:
             self._obey(*command)
         elif batch:
@@ -139,15 +139,15 @@ class Engine:
 
     def _take(self) -> list[Slot]:
         """The next batch, after those that nobody waits for any more were dropped."""
-        for slot in self._waiting.remove(
-            lambda ticket: ticket.future.done() or obstacle(ticket.job) is not None
+        for slot in self._queue.remove(
+            lambda ticket: ticket.future.done() or ticket.run.obstacle() is not None
         ):
-            reason, problem = obstacle(slot.ticket.job) or ("failed", None)
+            reason, problem = slot.ticket.run.obstacle() or ("failed", None)
             self._metrics.dropped.labels(reason).inc()
             if problem:
                 slot.ticket.fail(problem)
-        batch = self._waiting.take(self._residency.max_batch)
-        self._metrics.queue_depth.set(len(self._waiting))
+        batch = self._queue.take(self._residency.max_batch)
+        self._metrics.queue_depth.set(len(self._queue))
         self._running = batch
         if batch:
             model, weight = batch[0].ticket.model, sum(slot.window.weight for slot in batch)
@@ -183,7 +183,7 @@ class Engine:
     def _warm(self, model: str) -> None:
         """Load, and run once for the pace; the run before that pays for the libraries' own preparations."""
         window = warm_window(self._catalogue, model)
-        for _ in range(1 if self._backend.device == "cpu" else 2):
+        for _ in range(1 if self._runtime.device == "cpu" else 2):
             self._pace.forget(model)
             for answer in self._run(model, [window], []):
                 if isinstance(answer, Problem):
@@ -199,7 +199,7 @@ class Engine:
                 outputs = held.resident.run(windows)
             except torch.OutOfMemoryError:
                 held.ran_out_of_memory(len(windows))
-                self._backend.release()
+                self._runtime.release()
                 raise
             held.went_well()
             return outputs
@@ -218,7 +218,7 @@ class Engine:
 
     def _abandon(self, problem: Problem) -> None:
         with self._wake:
-            for slot in (*self._running, *self._waiting.remove(lambda _: True)):
+            for slot in (*self._running, *self._queue.remove(lambda _: True)):
                 slot.ticket.fail(problem)
             commands, self._commands = self._commands, deque()
         for _, future in commands:

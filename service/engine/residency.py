@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from models.manifest import WeightsError
-from service.engine.backends import Backend, Resident
 from service.engine.catalogue import Catalogue
 from service.engine.isolation import DeviceLost
+from service.engine.runtimes import Resident, Runtime
 from service.engine.windows import InpaintWindow, UpscaleTile, Window
 from service.errors import Problem, Unavailable
 from service.observability.metrics import Metrics
@@ -49,12 +49,12 @@ class Residency:
     """Used by the engine's thread alone, which owns the device; `names` may be read from anywhere."""
 
     def __init__(
-        self, backend: Backend, catalogue: Catalogue, metrics: Metrics, max_bytes: int, max_batch: int
+        self, runtime: Runtime, catalogue: Catalogue, metrics: Metrics, max_bytes: int, max_batch: int
     ) -> None:
-        self._backend = backend
+        self._runtime = runtime
         self._catalogue = catalogue
         self._metrics = metrics
-        self._max_bytes = max_bytes or backend.memory // 2
+        self._max_bytes = max_bytes or runtime.memory // 2
         self._max_batch = max_batch
         self._held: OrderedDict[str, Held] = OrderedDict()
 
@@ -65,7 +65,7 @@ class Residency:
     def max_batch(self, name: str, window: Window) -> int:
         """How many windows like this one the model is given at a time."""
         held = self._held.get(name)
-        return min(held.max_batch if held else self._max_batch, self._backend.worthwhile(window))
+        return min(held.max_batch if held else self._max_batch, self._runtime.worthwhile(window))
 
     def get(self, name: str) -> Held:
         """The model on the device, loaded if need be; Unavailable, with the reason, if it cannot be."""
@@ -85,14 +85,14 @@ class Residency:
     def drop(self, name: str) -> None:
         if self._held.pop(name, None) is not None:
             self._metrics.device_bytes.remove(name)
-            self._backend.release()
+            self._runtime.release()
             log.info("unloaded %s", name)
 
     def _load(self, name: str) -> None:
         resident = self._bring(name)
         while self._held and sum(self.names().values()) + resident.bytes > self._max_bytes:
             self._drop_oldest()
-        room = self._backend.room(resident, warm_window(self._catalogue, name), self._max_batch)
+        room = self._runtime.room(resident, warm_window(self._catalogue, name), self._max_batch)
         self._held[name] = Held(resident, room)
         self._metrics.device_bytes.labels(name).set(resident.bytes)
         log.info("loaded %s: %d bytes, batches of up to %d", name, resident.bytes, room)
@@ -100,7 +100,7 @@ class Residency:
     def _bring(self, name: str) -> Resident:
         while True:
             try:
-                return self._backend.load(self._catalogue.entry(name))
+                return self._runtime.load(self._catalogue.entry(name))
             except torch.OutOfMemoryError:
                 if not self._held:
                     raise
@@ -112,7 +112,7 @@ class Residency:
 
 def warm_window(catalogue: Catalogue, name: str) -> Window:
     """A window like those that requests bring, to warm up and measure with."""
-    side = catalogue.facts(name).window
+    side = catalogue.traits(name).window
     pixels = np.full((side, side, 3), 128, np.uint8)
     if catalogue.entry(name).task == "inpaint":
         hole = np.zeros((side, side), np.uint8)

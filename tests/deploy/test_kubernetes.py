@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from models import installed
-from service.dispatch.redis import keys
+from service.redis import keys
 from service.settings import Settings
 from tests.deploy.rendering import K8S, OVERLAYS, Object, read
 from tests.deploy.test_compose import exported

@@ -13,23 +13,22 @@ import redis.asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from service.cache.store import MemoryCache
-from service.dispatch.redis import keys
-from service.dispatch.redis.consumer import Consumer
-from service.dispatch.redis.fleet import Announcement
-from service.dispatch.redis.mailbox import Mailbox
-from service.dispatch.redis.producer import RedisDispatcher
-from service.jobs.job import InpaintParameters, Job
 from service.observability.metrics import Metrics
+from service.redis import keys
+from service.redis.consumer import Consumer
+from service.redis.dispatcher import RedisDispatcher
+from service.redis.fleet import Announcement
+from service.redis.streams import WorkerStreams
 from service.settings import Settings
-from tests.service.backends import EchoBackend
+from service.work import Run
+from tests.service.dispatchers import EchoDispatcher, run_of
 
 LEASE = 0.3
 MODEL = {"name": "echo", "task": "inpaint", "digest": "digest"}
 
 
-def job(content: bytes = b"picture", seconds: float = 20) -> Job:
-    return Job("inpaint", "echo", content, InpaintParameters(), deadline=time.monotonic() + seconds)
+def run_with(content: bytes = b"picture", seconds: float = 20) -> Run:
+    return run_of("inpaint", "echo", content, seconds=seconds)
 
 
 class Ends:
@@ -42,15 +41,17 @@ class Ends:
         self.api = RedisDispatcher(self.settings, Metrics())
         self.consumers: list[Consumer] = []
 
-    async def worker(self, backend: EchoBackend, places: int = 4, pace: float | None = 0.01) -> Consumer:
+    async def worker(
+        self, dispatcher: EchoDispatcher, places: int = 4, pace: float | None = 0.01
+    ) -> Consumer:
         consumer = Consumer(
-            Mailbox(str(self.settings.redis_url), f"worker-{len(self.consumers)}", ["echo"], LEASE),
-            backend,
+            WorkerStreams(str(self.settings.redis_url), f"worker-{len(self.consumers)}", ["echo"], LEASE),
+            dispatcher.submit,
+            lambda: dispatcher.ready()[0],
             Metrics(),
             places,
             LEASE,
             lambda _: Announcement([MODEL], {"inpaint": "echo"}, pace),
-            MemoryCache(0, 0),
             lambda: pytest.fail("the worker died"),
         )
         self.consumers.append(consumer)

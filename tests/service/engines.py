@@ -1,4 +1,4 @@
-"""A backend without networks, and jobs to give it: what the engine's tests are made of."""
+"""A runtime without networks, and runs to give it: what the engine's tests are made of."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ import numpy as np
 
 from models.manifest import ModelEntry
 from models.network import SizeRule
-from service.engine.catalogue import Facts
+from service.engine.catalogue import Traits
 from service.engine.engine import Engine
 from service.engine.windows import InpaintWindow, Pixels, Window
 from service.errors import NotFound
-from service.jobs.job import InpaintParameters, Job
 from service.observability.metrics import Metrics
 from service.settings import Settings
+from service.work import Run
+from tests.service.dispatchers import run_of
 
 SIDE = 8
 
 
 class FakeResident:
-    def __init__(self, backend: FakeBackend, entry: ModelEntry) -> None:
-        self.backend, self.name, self.bytes = backend, entry.name, 100
+    def __init__(self, runtime: FakeRuntime, entry: ModelEntry) -> None:
+        self.runtime, self.name, self.bytes = runtime, entry.name, 100
 
     def run(self, windows: Sequence[Window]) -> list[Pixels]:
-        self.backend.batches.append((self.name, [int(window.pixels[0, 0, 0]) for window in windows]))
+        self.runtime.batches.append((self.name, [int(window.pixels[0, 0, 0]) for window in windows]))
         assert len({window.shape for window in windows}) == 1
-        self.backend.gate.wait(10)
-        self.backend.before_answer(windows)
+        self.runtime.gate.wait(10)
+        self.runtime.before_answer(windows)
         return [window.pixels + np.array(1, window.pixels.dtype) for window in windows]
 
 
-class FakeBackend:
+class FakeRuntime:
     """Adds one to every pixel. A closed `gate` keeps the device busy; `before_answer` injects faults."""
 
     device, memory = "cpu", 1000
@@ -75,8 +76,8 @@ class FakeCatalogue:
             raise NotFound("no such model")
         return FakeEntry(name, "fake", folder=None)  # type: ignore[arg-type]
 
-    def facts(self, name: str) -> Facts:
-        return Facts(SIDE, SizeRule(), 0, False)
+    def traits(self, name: str) -> Traits:
+        return Traits(SIDE, SizeRule(), 0, False)
 
 
 def until(true: Callable[[], bool], seconds: float = 10) -> None:
@@ -88,14 +89,14 @@ def until(true: Callable[[], bool], seconds: float = 10) -> None:
         pause.wait(0.005)
 
 
-def make_engine(backend: FakeBackend, on_death: Callable[[], None] = lambda: None, **settings: Any) -> Engine:
-    engine = Engine(Settings(**settings), Metrics(), backend, FakeCatalogue(), on_death)  # type: ignore[arg-type]
+def make_engine(runtime: FakeRuntime, on_death: Callable[[], None] = lambda: None, **settings: Any) -> Engine:
+    engine = Engine(Settings(**settings), Metrics(), runtime, FakeCatalogue(), on_death)  # type: ignore[arg-type]
     engine.start()
     return engine
 
 
-def make_job(seconds: float = 60) -> Job:
-    return Job("inpaint", "m", b"", InpaintParameters(), deadline=time.monotonic() + seconds)
+def make_run(seconds: float = 60) -> Run:
+    return run_of("inpaint", "m", b"", seconds=seconds)
 
 
 def window(value: int, side: int = SIDE) -> InpaintWindow:

@@ -79,7 +79,7 @@ def run(command: Sequence[str], settings: dict[str, str]) -> None:
 
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(
-    ["service.cli", "service.app", "service.worker", "service.dispatch.redis.producer", "uvicorn", __name__]
+    ["service.cli", "service.app", "service.worker", "service.redis.dispatcher", "uvicorn", __name__]
 )
 
 

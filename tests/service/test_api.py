@@ -11,22 +11,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from service.app import create_app
 from service.errors import Overloaded
-from service.settings import Settings
-from tests.service.backends import EchoBackend
+from tests.service.dispatchers import EchoDispatcher, app_of
 
 PICTURE = b"\x89PNG not really"
 
 
 @pytest.fixture
-def backend() -> EchoBackend:
-    return EchoBackend()
+def dispatcher() -> EchoDispatcher:
+    return EchoDispatcher()
 
 
 @pytest.fixture
-def client(backend):
-    with TestClient(create_app(Settings(max_bytes=100_000), lambda *_: backend)) as client:
+def client(dispatcher):
+    with TestClient(app_of(dispatcher, max_bytes=100_000)) as client:
         yield client
 
 
@@ -45,7 +43,7 @@ def assert_problem(response, status):
     return body
 
 
-def test_inpaint_answers_with_the_picture_and_says_how(client, backend):
+def test_inpaint_answers_with_the_picture_and_says_how(client, dispatcher):
     response = client.post("/inpaint", files=files(mask=("m.png", b"mask")), data={"grow": "3"})
     assert response.status_code == 200
     assert response.content == PICTURE
@@ -53,46 +51,47 @@ def test_inpaint_answers_with_the_picture_and_says_how(client, backend):
     assert response.headers["x-hole"] == "0.2500"
     assert response.headers["x-cache"] == "miss"
     assert "decode;dur=1.0" in response.headers["server-timing"]
-    (job,) = backend.jobs
-    assert (job.task, job.mask, job.parameters.grow) == ("inpaint", b"mask", 3)
+    (run,) = dispatcher.runs
+    work = run.work
+    assert (work.task, work.files["mask"], work.parameters.grow) == ("inpaint", b"mask", 3)
 
 
-def test_the_second_time_comes_from_the_cache_byte_for_byte(client, backend):
+def test_the_second_time_comes_from_the_cache_byte_for_byte(client, dispatcher):
     first = client.post("/inpaint", files=files())
     second = client.post("/inpaint", files=files())
     assert second.headers["x-cache"] == "hit"
     assert second.content == first.content
     for header in ("etag", "x-model", "x-hole", "content-type"):
         assert second.headers[header] == first.headers[header]
-    assert len(backend.jobs) == 1
+    assert len(dispatcher.runs) == 1
 
 
-def test_if_none_match_answers_304_without_a_body(client, backend):
+def test_if_none_match_answers_304_without_a_body(client, dispatcher):
     etag = client.post("/inpaint", files=files()).headers["etag"]
     response = client.post("/inpaint", files=files(), headers={"If-None-Match": f'"other", {etag}'})
     assert response.status_code == 304
     assert response.content == b""
-    assert len(backend.jobs) == 1
+    assert len(dispatcher.runs) == 1
 
 
 @pytest.mark.parametrize(
     "body", [{"files": files()}, {"content": PICTURE, "headers": {"content-type": "image/png"}}]
 )
-def test_upscale_takes_multipart_and_raw_bytes(client, backend, body):
+def test_upscale_takes_multipart_and_raw_bytes(client, dispatcher, body):
     response = client.post("/upscale?scale=2.7", **body)
     assert response.status_code == 200
-    assert backend.jobs[-1].image == PICTURE
-    assert backend.jobs[-1].parameters.scale == 2.7
+    assert dispatcher.images[-1] == PICTURE
+    assert dispatcher.runs[-1].work.parameters.scale == 2.7
     assert "x-hole" not in response.headers
 
 
 @pytest.mark.parametrize(
     "scale", ["nan", "inf", "-1", "0", "0.99", "8.01", "1e9", "1e400", "", "abc", "0x10", "2,7", "9" * 5000]
 )
-def test_absurd_scales_are_refused_in_words(client, backend, scale):
+def test_absurd_scales_are_refused_in_words(client, dispatcher, scale):
     body = assert_problem(client.post("/upscale", params={"scale": scale}, files=files()), 422)
     assert body["parameters"][0]["parameter"] == "scale"
-    assert not backend.jobs
+    assert not dispatcher.runs
 
 
 def test_upscale_wants_either_a_scale_or_a_size(client):
@@ -122,9 +121,9 @@ def test_upscale_wants_either_a_scale_or_a_size(client):
         ({"files": {"image": b"x" * 200_000}}, 413),
     ],
 )
-def test_malformed_requests_get_a_problem(client, backend, sent, status):
+def test_malformed_requests_get_a_problem(client, dispatcher, sent, status):
     assert_problem(client.post("/inpaint", **sent), status)
-    assert not backend.jobs
+    assert not dispatcher.runs
 
 
 def test_an_upload_without_a_length_is_cut_off_too(client):
@@ -141,16 +140,20 @@ def test_unknown_routes_and_methods_are_problems_too(client):
     assert_problem(client.get("/inpaint"), 405)
 
 
-def test_a_refusal_says_when_to_come_back(client, backend):
-    backend.failure = Overloaded("There is work for 40 seconds.", retry_after=9.2, limit=30)
+def test_a_refusal_says_when_to_come_back(client, dispatcher):
+    dispatcher.failure = Overloaded("There is work for 40 seconds.", retry_after=9.2, limit=30)
     response = client.post("/inpaint", files=files())
     assert assert_problem(response, 503)["limit"] == 30
     assert response.headers["retry-after"] == "10"
 
 
-def test_a_failure_of_ours_shows_no_trace(backend):
-    backend.failure = RuntimeError("secret path")
-    with TestClient(create_app(Settings(), lambda *_: backend)) as client:
+def test_a_failure_of_ours_shows_no_trace(dispatcher):
+    dispatcher.failure = RuntimeError("secret path")
+    with TestClient(
+        app_of(
+            dispatcher,
+        )
+    ) as client:
         response = client.post("/inpaint", files=files())
     assert_problem(response, 500)
     assert "secret" not in response.text
@@ -161,10 +164,10 @@ def test_request_ids_are_taken_when_sane_and_made_otherwise(client):
     assert client.get("/healthz", headers={"X-Request-ID": "a b\t"}).headers["x-request-id"] != "a b\t"
 
 
-def test_health_readiness_and_metrics(client, backend):
+def test_health_readiness_and_metrics(client, dispatcher):
     assert client.get("/healthz").json() == {"status": "alive"}
     assert client.get("/readyz").status_code == 200
-    backend.is_ready = False
+    dispatcher.is_ready = False
     assert assert_problem(client.get("/readyz"), 503)["detail"] == "the engine stopped"
     assert client.get("/healthz").status_code == 200
     client.post("/inpaint", files=files())
@@ -189,18 +192,22 @@ def test_models_are_listed(client):
     assert [row["name"] for row in rows if row["default"] and row["task"] == "inpaint"] == ["echo"]
 
 
-def test_loading_needs_the_admin_key(backend):
-    with TestClient(create_app(Settings(), lambda *_: backend)) as client:
+def test_loading_needs_the_admin_key(dispatcher):
+    with TestClient(
+        app_of(
+            dispatcher,
+        )
+    ) as client:
         assert_problem(client.post("/models/echo/load"), 404)
-    with TestClient(create_app(Settings(admin_key="boss"), lambda *_: backend)) as client:
+    with TestClient(app_of(dispatcher, admin_key="boss")) as client:
         assert_problem(client.post("/models/echo/load"), 401)
         headers = {"X-API-Key": "boss"}
         assert client.post("/models/echo/load", headers=headers).status_code == 204
         assert client.post("/models/echo/unload", headers=headers).status_code == 204
 
 
-def test_api_keys(backend):
-    with TestClient(create_app(Settings(api_keys="one, two"), lambda *_: backend)) as client:
+def test_api_keys(dispatcher):
+    with TestClient(app_of(dispatcher, api_keys="one, two")) as client:
         assert_problem(client.post("/inpaint", files=files()), 401)
         assert_problem(client.post("/inpaint", files=files(), headers={"X-API-Key": "three"}), 401)
         for headers in ({"X-API-Key": "two"}, {"Authorization": "Bearer one"}):
@@ -212,35 +219,39 @@ def async_client(app) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
 
-def test_equal_requests_in_flight_compute_once(backend):
+def test_equal_requests_in_flight_compute_once(dispatcher):
     async def scenario():
-        async with async_client(create_app(Settings(), lambda *_: backend)) as client:
-            backend.open.clear()
+        async with async_client(
+            app_of(
+                dispatcher,
+            )
+        ) as client:
+            dispatcher.open.clear()
             tasks = [asyncio.create_task(client.post("/inpaint", files=files())) for _ in range(5)]
-            while not backend.jobs:
+            while not dispatcher.runs:
                 await asyncio.sleep(0)
             for _ in range(200):  # let the other four reach the flight
                 await asyncio.sleep(0)
-            backend.open.set()
+            dispatcher.open.set()
             return await asyncio.gather(*tasks)
 
     responses = asyncio.run(scenario())
-    assert len(backend.jobs) == 1
+    assert len(dispatcher.runs) == 1
     assert {response.content for response in responses} == {PICTURE}
     assert sorted(response.headers["x-cache"] for response in responses) == ["miss"] + ["shared"] * 4
 
 
-def test_a_key_has_a_limit_of_requests_in_flight(backend):
+def test_a_key_has_a_limit_of_requests_in_flight(dispatcher):
     async def scenario():
-        app = create_app(Settings(api_keys="one", key_concurrency=1), lambda *_: backend)
+        app = app_of(dispatcher, api_keys="one", key_concurrency=1)
         async with async_client(app) as client:
             headers = {"X-API-Key": "one"}
-            backend.open.clear()
+            dispatcher.open.clear()
             first = asyncio.create_task(client.post("/inpaint", files=files(), headers=headers))
-            while not backend.jobs:
+            while not dispatcher.runs:
                 await asyncio.sleep(0)
             second = await client.post("/inpaint", files=files(), headers=headers)
-            backend.open.set()
+            dispatcher.open.set()
             return await first, second
 
     first, second = asyncio.run(scenario())

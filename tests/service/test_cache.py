@@ -11,12 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.cache import make_cache
-from service.cache.entry import pack, unpack
-from service.cache.keys import cache_key
+from service.cache.answers import pack, unpack
 from service.cache.single_flight import SingleFlight
 from service.cache.store import MemoryCache, RedisCache
-from service.jobs.job import InpaintParameters, Result
 from service.settings import Settings
+from service.work import InpaintParameters, Result, UpscaleParameters, identity
 from tests.service.conftest import start_redis
 
 
@@ -114,17 +113,18 @@ def test_an_entry_survives_packing():
 
 
 def test_the_key_covers_everything():
-    base = ("inpaint", "m", "d", InpaintParameters(), b"image", b"mask", None)
+    base = ("inpaint", "m", "d", InpaintParameters(), {"image": b"image", "mask": b"mask"})
     variants = [
         ("upscale", *base[1:]),
+        ("upscale", "m", "d", UpscaleParameters(scale=2), {"image": b"image"}),
         ("inpaint", "n", *base[2:]),
         ("inpaint", "m", "e", *base[3:]),
         (*base[:3], InpaintParameters(grow=1), *base[4:]),
-        (*base[:4], b"imag", b"emask", None),
-        (*base[:5], None, b"mask"),
-        (*base[:6], b""),
+        (*base[:4], {"image": b"imag", "mask": b"emask"}),
+        (*base[:4], {"image": b"image", "sketch": b"mask"}),
+        (*base[:4], {"image": b"image", "mask": b"mask", "sketch": b""}),
     ]
-    keys = {cache_key(*arguments) for arguments in (base, *variants)}
+    keys = {identity(*arguments) for arguments in (base, *variants)}
     assert len(keys) == 1 + len(variants)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import redis
 
-from service.dispatch.redis import keys
+from service.redis import keys
 from tests.service.conftest import RedisServer, start_redis
 from tests.service.engines import until
 from tests.service.fleet import DEADLY, FleetOfProcesses, Process, fleet_of

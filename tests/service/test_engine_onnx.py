@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from service.engine.backends import make_backend
-from service.engine.backends.torch_backend import TorchBackend
 from service.engine.catalogue import Catalogue
 from service.engine.residency import warm_window
+from service.engine.runtimes import make_runtime
+from service.engine.runtimes.torch_runtime import TorchRuntime
 from service.engine.windows import InpaintWindow
 from tests.service.pictures import noise
 from tests.service.toys import ToyFill, install_toys
@@ -17,23 +17,23 @@ from tests.service.toys import ToyFill, install_toys
 @pytest.fixture
 def onnx(monkeypatch, tmp_path):
     settings = install_toys(monkeypatch, tmp_path, backend="onnx")
-    return make_backend(settings), Catalogue(settings, "cpu"), TorchBackend(settings)
+    return make_runtime(settings), Catalogue(settings, "cpu"), TorchRuntime(settings)
 
 
 @pytest.mark.parametrize("model", ["toy-fill", "toy-enlarge"])
 def test_onnx_answers_as_torch_does(onnx, model):
-    backend, catalogue, reference = onnx
+    runtime, catalogue, reference = onnx
     window = warm_window(catalogue, model)
     expected = reference.load(catalogue.entry(model)).run([window] * 3)
-    resident = backend.load(catalogue.entry(model))
+    resident = runtime.load(catalogue.entry(model))
     assert resident.bytes > 0
     for answer, wanted in zip(resident.run([window] * 3), expected, strict=True):
         assert np.abs(answer.astype(int) - wanted).max() <= 1
 
 
 def test_other_sizes_and_sketches_are_served_too(onnx):
-    backend, catalogue, _ = onnx
-    resident = backend.load(catalogue.entry("toy-fill"))
+    runtime, catalogue, _ = onnx
+    resident = runtime.load(catalogue.entry("toy-fill"))
     hole = np.ones((40, 56), np.uint8)
     window = InpaintWindow(noise(40, 56), hole, np.ones((40, 56), np.uint8))
     assert (resident.run([window])[0] == 0).all()
@@ -41,7 +41,7 @@ def test_other_sizes_and_sketches_are_served_too(onnx):
 
 
 def test_a_network_that_cannot_be_exported_runs_in_torch(onnx, monkeypatch, caplog):
-    backend, catalogue, _ = onnx
+    runtime, catalogue, _ = onnx
     plain = ToyFill.forward
 
     def by_value(self, image, mask, sketch=None):
@@ -49,6 +49,6 @@ def test_a_network_that_cannot_be_exported_runs_in_torch(onnx, monkeypatch, capl
         return plain(self, image, mask) * (2 if image[0, 0, 0, 0] > image[0, 0, 0, -1] else 1)
 
     monkeypatch.setattr(ToyFill, "forward", by_value)
-    resident = backend.load(catalogue.entry("toy-fill"))
+    resident = runtime.load(catalogue.entry("toy-fill"))
     assert isinstance(resident.net, ToyFill)
     assert "does not export" in caplog.text

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from service.engine.backends.torch_backend import NotFinite, TorchBackend, TorchResident, half_type
 from service.engine.catalogue import Catalogue
 from service.engine.isolation import run_isolated
+from service.engine.runtimes.torch_runtime import NotFinite, TorchResident, TorchRuntime, half_type
 from service.engine.windows import InpaintWindow, UpscaleTile
 from service.errors import ComputeFailed, NotFound
 from tests.service.toys import ToyEnlarge, ToyFill, install_toys
@@ -99,9 +99,9 @@ def test_automatic_precision_is_float32():
 
 def test_the_catalogue_knows_a_network_without_loading_it(monkeypatch, tmp_path):
     catalogue = Catalogue(install_toys(monkeypatch, tmp_path), "cpu")
-    facts = catalogue.facts("toy-enlarge")
+    facts = catalogue.traits("toy-enlarge")
     assert (facts.window, facts.receptive_field) == (24, 1)
-    assert catalogue.facts("toy-fill").sketch
+    assert catalogue.traits("toy-fill").sketch
     assert catalogue.resolve("inpaint", "toy-fill").name == "toy-fill"
     with pytest.raises(NotFound):
         catalogue.resolve("inpaint", "toy-enlarge")
@@ -120,18 +120,18 @@ def test_a_model_of_an_unknown_architecture_does_not_hide_the_others(monkeypatch
 
 def test_the_backend_loads_and_measures(monkeypatch, tmp_path):
     settings = install_toys(monkeypatch, tmp_path)
-    backend = TorchBackend(settings)
-    resident = backend.load(Catalogue(settings, backend.device).entry("toy-fill"))
+    runtime = TorchRuntime(settings)
+    resident = runtime.load(Catalogue(settings, runtime.device).entry("toy-fill"))
     assert resident.bytes == 4 * (4 * 3 * 81 + 3)
-    assert backend.memory > 2**28
-    assert backend.room(resident, random_window(1), 2) == 2
+    assert runtime.memory > 2**28
+    assert runtime.room(resident, random_window(1), 2) == 2
 
 
 def test_a_processor_computes_large_windows_one_by_one(monkeypatch, tmp_path):
-    backend = TorchBackend(install_toys(monkeypatch, tmp_path))
+    runtime = TorchRuntime(install_toys(monkeypatch, tmp_path))
 
     def window(side: int) -> InpaintWindow:
         return InpaintWindow(np.zeros((side, side, 3), np.uint8), np.ones((side, side), np.uint8))
 
-    assert backend.worthwhile(window(256)) == 4
-    assert backend.worthwhile(window(512)) == backend.worthwhile(window(1024)) == 1
+    assert runtime.worthwhile(window(256)) == 4
+    assert runtime.worthwhile(window(512)) == runtime.worthwhile(window(1024)) == 1

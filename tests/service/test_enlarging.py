@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
@@ -15,25 +14,25 @@ import torch
 
 import models
 from service.errors import Unprocessable
-from service.jobs.job import Job, Result, UpscaleParameters
-from service.jobs.runner import Runner
+from service.local.pipeline import Pipeline
 from service.observability.metrics import Metrics
 from service.settings import Settings
+from service.work import Result, UpscaleParameters
+from tests.service.dispatchers import answered, run_of
 from tests.service.pictures import noise, pixels_of, png
 
 MODEL = "meta-sr-small"
 
 
 @pytest.fixture(scope="module")
-def runner() -> Iterator[Runner]:
-    runner = Runner(Settings(codec_threads=1), Metrics())
-    yield runner
-    runner.close()
+def pipeline() -> Iterator[Pipeline]:
+    pipeline = Pipeline(Settings(codec_threads=1), Metrics())
+    yield pipeline
+    pipeline.close()
 
 
-def enlarge(runner: Runner, pixels: np.ndarray, **parameters: Any) -> Result:
-    job = Job("upscale", MODEL, png(pixels), UpscaleParameters(**parameters), time.monotonic() + 60)
-    return runner.run(job)
+def enlarge(pipeline: Pipeline, pixels: np.ndarray, **parameters: Any) -> Result:
+    return answered(pipeline, run_of("upscale", MODEL, png(pixels), UpscaleParameters(**parameters)))
 
 
 def scene(height: int, width: int) -> np.ndarray:
@@ -59,27 +58,27 @@ def untiled(pixels: np.ndarray, scale: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("scale", [1.1, 2.7])
-def test_tiles_leave_no_seam(runner, scale):
+def test_tiles_leave_no_seam(pipeline, scale):
     pixels = scene(250, 450)
-    result = enlarge(runner, pixels, scale=scale)
+    result = enlarge(pipeline, pixels, scale=scale)
     assert result.windows == 6
     assert np.abs(pixels_of(result.content) - untiled(pixels, scale)).max() <= 1
 
 
-def test_sixteen_bits_are_enlarged_as_such(runner):
+def test_sixteen_bits_are_enlarged_as_such(pipeline):
     rows, columns = np.mgrid[:30, :40]
     pixels = np.stack([20_000 + 3 * rows, 40_000 + 5 * columns, 30_000 + rows * columns], -1)
-    answer = pixels_of(enlarge(runner, pixels.astype(np.uint16), scale=1.5).content)
+    answer = pixels_of(enlarge(pipeline, pixels.astype(np.uint16), scale=1.5).content)
     assert answer.dtype == np.uint16
     assert len(np.unique(answer // 256 * 256)) < len(np.unique(answer))
     assert np.abs(answer - untiled(pixels.astype(np.uint16), 1.5)).max() <= 2
 
 
-def test_every_scale_has_its_size_and_keeps_the_colours(runner):
+def test_every_scale_has_its_size_and_keeps_the_colours(pipeline):
     pixels = soft(20, 30)
     mean = pixels.mean((0, 1))
     for tenths in range(10, 81):
-        answer = pixels_of(enlarge(runner, pixels, scale=tenths / 10).content)
+        answer = pixels_of(enlarge(pipeline, pixels, scale=tenths / 10).content)
         size = [math.floor(Fraction(side * tenths, 10) + Fraction(1, 2)) for side in (20, 30)]
         assert list(answer.shape[:2]) == size
         assert np.abs(answer.mean((0, 1)) - mean).max() <= 1, tenths
@@ -94,39 +93,39 @@ def test_every_scale_has_its_size_and_keeps_the_colours(runner):
         ({"width": 568, "height": 46}, (46, 568)),
     ],
 )
-def test_a_target_size_is_met_exactly(runner, target, size):
+def test_a_target_size_is_met_exactly(pipeline, target, size):
     pixels = soft(46, 71)
-    answer = pixels_of(enlarge(runner, pixels, **target).content)
+    answer = pixels_of(enlarge(pipeline, pixels, **target).content)
     assert answer.shape[:2] == size
     assert np.abs(answer.mean((0, 1)) - pixels.mean((0, 1))).max() <= 1
 
 
-def test_beyond_four_the_picture_is_doubled_first(runner):
+def test_beyond_four_the_picture_is_doubled_first(pipeline):
     pixels = scene(23, 31)
-    doubled = pixels_of(enlarge(runner, pixels, scale=2).content)
-    by_hand = enlarge(runner, doubled, scale=2.7).content
-    assert np.array_equal(pixels_of(enlarge(runner, pixels, scale=5.4).content), pixels_of(by_hand))
+    doubled = pixels_of(enlarge(pipeline, pixels, scale=2).content)
+    by_hand = enlarge(pipeline, doubled, scale=2.7).content
+    assert np.array_equal(pixels_of(enlarge(pipeline, pixels, scale=5.4).content), pixels_of(by_hand))
 
 
 @pytest.mark.parametrize("target", [{"scale": 1.0}, {"width": 17}, {"width": 17, "height": 21}])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_scale_one_gives_the_picture_back(runner, target, dtype):
+def test_scale_one_gives_the_picture_back(pipeline, target, dtype):
     pixels = noise(21, 17, 4, dtype)
-    result = enlarge(runner, pixels, **target)
+    result = enlarge(pipeline, pixels, **target)
     assert np.array_equal(pixels_of(result.content), pixels)
     assert result.windows == 0
 
 
 @pytest.mark.parametrize("target", [{"width": 16}, {"width": 34, "height": 20}, {"width": 17 * 8 + 1}])
-def test_below_one_and_above_eight_are_refused(runner, target):
+def test_below_one_and_above_eight_are_refused(pipeline, target):
     with pytest.raises(Unprocessable, match="must be in 1"):
-        enlarge(runner, noise(21, 17), **target)
+        enlarge(pipeline, noise(21, 17), **target)
 
 
-def test_transparency_grows_with_the_picture(runner):
+def test_transparency_grows_with_the_picture(pipeline):
     pixels = scene(30, 40)
     alpha = np.where(np.mgrid[:30, :40][1] < 20, 255, 0).astype(np.uint8)
-    answer = pixels_of(enlarge(runner, np.dstack([pixels, alpha]), scale=2.3).content)
+    answer = pixels_of(enlarge(pipeline, np.dstack([pixels, alpha]), scale=2.3).content)
     assert answer.shape == (69, 92, 4)
     assert (answer[:, :42, 3] > 240).all()
     assert (answer[:, 51:, 3] < 15).all()

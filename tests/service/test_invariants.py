@@ -9,7 +9,6 @@ import math
 import pickle
 import random
 import threading
-import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import wait
@@ -28,16 +27,17 @@ from starlette.testclient import TestClient
 
 from models import create
 from service.app import create_app
-from service.dispatch.local import LocalDispatcher
-from service.engine.backends.torch_backend import TorchResident
+from service.engine.runtimes.torch_runtime import TorchResident
 from service.engine.windows import UpscaleTile
 from service.errors import Problem, Unavailable, Unprocessable
-from service.jobs.budget import Budget
-from service.jobs.job import InpaintParameters, Job, Result, UpscaleParameters
-from service.jobs.runner import Runner
+from service.local.budget import Budget
+from service.local.dispatcher import LocalDispatcher
+from service.local.pipeline import Pipeline
 from service.observability.metrics import Metrics
+from service.work import InpaintParameters, Result, Run, UpscaleParameters
 from tests.service.conftest import free_port
-from tests.service.engines import FakeBackend, make_engine, make_job, window
+from tests.service.dispatchers import answered, run_of
+from tests.service.engines import FakeRuntime, make_engine, make_run, window
 from tests.service.pictures import noise, pixels_of, png, saved, square
 from tests.service.toys import MANIFEST, ToyFill, install_toys
 
@@ -59,20 +59,18 @@ def toys(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def runner(toys) -> Iterator[Runner]:
-    runner = Runner(toys, Metrics())
-    yield runner
-    runner.close()
+def pipeline(toys) -> Iterator[Pipeline]:
+    pipeline = Pipeline(toys, Metrics())
+    yield pipeline
+    pipeline.close()
 
 
-def inpainting(image: bytes, mask: bytes | None, **parameters: Any) -> Job:
-    return Job(
-        "inpaint", "toy-fill", image, InpaintParameters(**parameters), time.monotonic() + 60, mask=mask
-    )
+def inpainting(image: bytes, mask: bytes | None, **parameters: Any) -> Run:
+    return run_of("inpaint", "toy-fill", image, InpaintParameters(**parameters), mask=mask)
 
 
-def enlarging(image: bytes, **parameters: Any) -> Job:
-    return Job("upscale", "toy-enlarge", image, UpscaleParameters(**parameters), time.monotonic() + 60)
+def enlarging(image: bytes, **parameters: Any) -> Run:
+    return run_of("upscale", "toy-enlarge", image, UpscaleParameters(**parameters))
 
 
 # 1. Pixels outside the hole (and its requested feather) are byte-identical to the input's.
@@ -123,14 +121,14 @@ def mask_as(mode: str, mask: np.ndarray) -> bytes:
     feather=st.integers(0, 6),
     data=st.data(),
 )
-def test_pixels_outside_the_hole_are_exact(runner, kind, height, width, seed, mode, grow, feather, data):
+def test_pixels_outside_the_hole_are_exact(pipeline, kind, height, width, seed, mode, grow, feather, data):
     content, known = stored(noise(height, width, seed=seed), kind)
     side = data.draw(st.integers(1, max(1, min(height, width) - 1)))
     at = data.draw(st.tuples(st.integers(0, height - 1), st.integers(0, width - 1)))
     mask = square(height, width, side, at)
-    job = inpainting(content, mask_as(mode, mask), mask_mode=mode, grow=grow, feather=feather)
+    run = inpainting(content, mask_as(mode, mask), mask_mode=mode, grow=grow, feather=feather)
     try:
-        answer = pixels_of(runner.run(job).content)
+        answer = pixels_of(answered(pipeline, run).content)
     except Unprocessable as refusal:
         if "whole picture" not in refusal.detail:
             raise
@@ -157,10 +155,10 @@ def assert_equal_up_to_the_last_rounding(first: np.ndarray, second: np.ndarray) 
 
 @settings(several, max_examples=12)
 @given(seed=SEEDS)
-def test_batched_equals_single(toys, runner, seed):
+def test_batched_equals_single(toys, pipeline, seed):
     chance = random.Random(seed)
 
-    def request() -> Job:
+    def request() -> Run:
         height, width = chance.randint(1, 100), chance.randint(1, 100)
         image = png(noise(height, width, seed=chance.randrange(1000)))
         if chance.random() < 0.5 or height * width == 1:
@@ -170,23 +168,23 @@ def test_batched_equals_single(toys, runner, seed):
         mask[-1, -1] = 0
         return inpainting(image, png(mask), feather=chance.randint(0, 3))
 
-    jobs = [request() for _ in range(16)]
+    runs = [request() for _ in range(16)]
 
     async def together() -> list[Result | BaseException]:
         dispatcher = LocalDispatcher(toys, Metrics())
         await dispatcher.start()
-        answers = await asyncio.gather(*map(dispatcher.submit, jobs), return_exceptions=True)
+        answers = await asyncio.gather(*map(dispatcher.submit, runs), return_exceptions=True)
         await dispatcher.stop(5)
         return answers
 
-    for answer, job in zip(asyncio.run(together()), jobs, strict=True):
-        job.cancelled.clear()
+    for answer, run in zip(asyncio.run(together()), runs, strict=True):
+        run.cancelled.clear()
         if isinstance(answer, Unprocessable):
             with pytest.raises(Unprocessable):
-                runner.run(job)
+                answered(pipeline, run)
         else:
             assert isinstance(answer, Result), answer
-            alone = pixels_of(runner.run(job).content)
+            alone = pixels_of(answered(pipeline, run).content)
             assert_equal_up_to_the_last_rounding(pixels_of(answer.content), alone)
 
 
@@ -210,16 +208,16 @@ def test_batched_equals_single_for_a_real_upscaler_at_mixed_scales():
 
 @pytest.mark.parametrize("mode", ["white", "black"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_empty_mask_runs_nothing_and_a_full_one_is_refused(runner, monkeypatch, kind, mode):
+def test_an_empty_mask_runs_nothing_and_a_full_one_is_refused(pipeline, monkeypatch, kind, mode):
     monkeypatch.setattr(ToyFill, "forward", None)
     content, known = stored(noise(40, 30), kind)
     empty = np.zeros((40, 30), np.uint8)
-    result = runner.run(inpainting(content, mask_as(mode, empty), mask_mode=mode, feather=5))
+    result = answered(pipeline, inpainting(content, mask_as(mode, empty), mask_mode=mode, feather=5))
     answer = pixels_of(result.content)
     assert np.array_equal(answer, known if known.ndim == answer.ndim else known[..., 0])
     assert (result.hole, result.windows) == (0.0, 0)
     with pytest.raises(Unprocessable) as refused:
-        runner.run(inpainting(content, mask_as(mode, empty + 255), mask_mode=mode))
+        answered(pipeline, inpainting(content, mask_as(mode, empty + 255), mask_mode=mode))
     assert refused.value.status == 422
 
 
@@ -228,8 +226,8 @@ def test_an_empty_mask_runs_nothing_and_a_full_one_is_refused(runner, monkeypatc
 
 @several
 @given(height=st.integers(1, 40), width=st.integers(1, 40), scale=st.floats(1, 8))
-def test_any_scale_gives_the_promised_size(runner, height, width, scale):
-    result = runner.run(enlarging(png(noise(height, width)), scale=scale))
+def test_any_scale_gives_the_promised_size(pipeline, height, width, scale):
+    result = answered(pipeline, enlarging(png(noise(height, width)), scale=scale))
     exact = Fraction(repr(scale))
     size = [max(1, math.floor(side * exact + Fraction(1, 2))) for side in (height, width)]
     assert list(pixels_of(result.content).shape[:2]) == size
@@ -249,15 +247,15 @@ def test_every_accepted_job_is_answered_once_under_faults(seed):
         if fault := chance.choice(faults):
             raise fault
 
-    backend = FakeBackend()
-    backend.before_answer = fail_sometimes
-    engine = make_engine(backend, max_batch=4)
+    runtime = FakeRuntime()
+    runtime.before_answer = fail_sometimes
+    engine = make_engine(runtime, max_batch=4)
     answered: list[int] = []
     lock = threading.Lock()
     futures = []
     for number in range(30):
-        job = make_job(seconds=chance.choice([60, 60, 60, 0]))
-        future = engine.compute(job, chance.choice("ab"), [window(number)] * chance.randint(1, 3))
+        run = make_run(seconds=chance.choice([60, 60, 60, 0]))
+        future = engine.compute(run, chance.choice("ab"), [window(number)] * chance.randint(1, 3))
 
         def count(_: Any, number: int = number) -> None:
             with lock:
@@ -266,7 +264,7 @@ def test_every_accepted_job_is_answered_once_under_faults(seed):
         future.add_done_callback(count)
         futures.append(future)
         if chance.random() < 0.2:
-            job.cancelled.set()
+            run.cancelled.set()
     if chance.random() < 0.3:
         engine.stop(0.0)
     done, waiting = wait(futures, 10)
@@ -316,11 +314,11 @@ def test_other_weights_are_another_answer(toys, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def strict_runner(toys) -> Iterator[Runner]:
+def strict_pipeline(toys) -> Iterator[Pipeline]:
     """Takes results of up to 1000 pixels."""
-    runner = Runner(toys.model_copy(update={"max_pixels": 1000}), Metrics())
-    yield runner
-    runner.close()
+    pipeline = Pipeline(toys.model_copy(update={"max_pixels": 1000}), Metrics())
+    yield pipeline
+    pipeline.close()
 
 
 # 7. No input makes memory grow past what the settings allow.
@@ -347,12 +345,12 @@ def test_decoded_pixels_never_exceed_the_budget_and_everyone_gets_a_turn(sizes, 
 
 @several
 @given(width=st.integers(17, 70_000), height=st.integers(17, 70_000))
-def test_a_header_that_claims_too_much_is_refused_before_decoding(strict_runner, width, height):
+def test_a_header_that_claims_too_much_is_refused_before_decoding(strict_pipeline, width, height):
     content = bytearray(png(noise(2, 2)))
     header = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + content[24:29]
     content[12:33] = header + zlib.crc32(header).to_bytes(4, "big")
     with pytest.raises(Unprocessable):
-        strict_runner.run(enlarging(bytes(content), scale=2.0))
+        answered(strict_pipeline, enlarging(bytes(content), scale=2.0))
 
 
 # 8. No pickle is loaded on the serving path: safetensors only.
@@ -371,11 +369,11 @@ def test_a_pickle_in_place_of_weights_is_never_opened(toys, tmp_path):
     digest = hashlib.sha256(content).hexdigest()
     row = f'"toy-fill"\nfile = "evil.safetensors"\nsha256 = "{digest}"\nlicence'
     (tmp_path / "manifest.toml").write_text(MANIFEST.replace('"toy-fill"\nlicence', row))
-    runner = Runner(toys.model_copy(update={"weights_dir": tmp_path}), Metrics())
+    pipeline = Pipeline(toys.model_copy(update={"weights_dir": tmp_path}), Metrics())
     with pytest.raises(Unavailable):
-        runner.run(inpainting(png(noise(40, 40)), png(square(40, 40))))
-    assert runner.run(enlarging(png(noise(9, 9)), scale=2.0)).windows == 1
-    runner.close()
+        answered(pipeline, inpainting(png(noise(40, 40)), png(square(40, 40))))
+    assert answered(pipeline, enlarging(png(noise(9, 9)), scale=2.0)).windows == 1
+    pipeline.close()
 
 
 def test_the_serving_path_calls_no_unpickler():

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import json
 import threading
 import time
@@ -20,27 +18,27 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 from pydantic import SecretStr
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from starlette.testclient import TestClient
 
-from service.app import create_app
+from service import callbacks as callbacks_module
+from service.callbacks import Callbacks
 from service.cli import main
 from service.client import JobClient
+from service.contracts import Job
 from service.errors import Overloaded, Unprocessable
-from service.jobs.job import InpaintParameters, Job, Result
-from service.orders import callbacks as callbacks_module
-from service.orders.callbacks import Callbacks
-from service.orders.order import Order
 from service.server import Server
 from service.settings import Settings
-from tests.service.backends import EchoBackend
+from service.work import InpaintParameters, Result, Run
 from tests.service.conftest import free_port
+from tests.service.dispatchers import EchoDispatcher, app_of
 from tests.service.engines import until
 
 SECRET = "a secret"
 PICTURE = b"\x89PNG not really"
 
 
-class GatedBackend(EchoBackend):
+class GatedDispatcher(EchoDispatcher):
     """Can be held from the test's thread, and counts windows as an engine does."""
 
     def __init__(self, *_: object) -> None:
@@ -48,32 +46,32 @@ class GatedBackend(EchoBackend):
         self.gate = threading.Event()
         self.gate.set()
 
-    async def submit(self, job: Job) -> Result:
-        job.progress.expect(2)
-        job.progress.computed()
-        self.jobs.append(job)
-        while not self.gate.is_set() and not job.cancelled.is_set():
+    async def submit(self, run: Run) -> Result:
+        run.progress.expect(2)
+        run.progress.computed()
+        self.runs.append(run)
+        while not self.gate.is_set() and not run.cancelled.is_set():
             await asyncio.sleep(0.005)
         if self.failure:
             raise self.failure
-        job.progress.computed()
-        return Result(job.image, "image/png", "echo", 1, 1, 0.25, 2, {"decode": 0.001})
+        run.progress.computed()
+        return Result(run.work.files["image"], "image/png", "echo", 1, 1, 0.25, 2, {"decode": 0.001})
 
 
 @contextmanager
-def embedded(backend: GatedBackend, **settings: Any) -> Iterator[TestClient]:
-    with TestClient(create_app(Settings(**settings), lambda *_: backend)) as client:
+def embedded(dispatcher: GatedDispatcher, **settings: Any) -> Iterator[TestClient]:
+    with TestClient(app_of(dispatcher, **settings)) as client:
         yield client
 
 
 @pytest.fixture
-def backend() -> GatedBackend:
-    return GatedBackend()
+def dispatcher() -> GatedDispatcher:
+    return GatedDispatcher()
 
 
 @pytest.fixture
-def client(backend: GatedBackend) -> Iterator[TestClient]:
-    with embedded(backend) as client:
+def client(dispatcher: GatedDispatcher) -> Iterator[TestClient]:
+    with embedded(dispatcher) as client:
         yield client
 
 
@@ -87,8 +85,8 @@ def finished(client: TestClient, location: str) -> dict[str, Any]:
     return body
 
 
-def test_a_job_from_its_acceptance_to_its_end(client, backend):
-    backend.gate.clear()
+def test_a_job_from_its_acceptance_to_its_end(client, dispatcher):
+    dispatcher.gate.clear()
     accepted = send(client, data={"grow": "3"})
     assert accepted.status_code == 202
     location = accepted.headers["location"]
@@ -99,7 +97,7 @@ def test_a_job_from_its_acceptance_to_its_end(client, backend):
     early = client.get(location + "/result")
     assert early.status_code == 409
     assert early.headers["retry-after"] == "1"
-    backend.gate.set()
+    dispatcher.gate.set()
     done = finished(client, location)
     assert done["state"] == "done"
     assert done["windows_done"] == 2
@@ -108,17 +106,17 @@ def test_a_job_from_its_acceptance_to_its_end(client, backend):
     result = client.get(done["links"]["result"])
     assert result.content == PICTURE
     assert result.headers["x-model"] == "echo"
-    assert backend.jobs[-1].parameters.grow == 3
+    assert dispatcher.runs[-1].work.parameters.grow == 3
     assert client.delete(location).status_code == 204
     assert client.get(location).status_code == 404
     assert client.get(location + "/result").status_code == 404
     assert client.get(location + "/events").status_code == 404
 
 
-def test_events_tell_every_state_and_then_end(client, backend):
-    backend.gate.clear()
+def test_events_tell_every_state_and_then_end(client, dispatcher):
+    dispatcher.gate.clear()
     location = send(client).headers["location"]
-    opener = threading.Timer(0.3, backend.gate.set)
+    opener = threading.Timer(0.3, dispatcher.gate.set)
     opener.start()
     text = client.get(location + "/events").text
     opener.join()
@@ -130,8 +128,8 @@ def test_events_tell_every_state_and_then_end(client, backend):
     assert last["windows_done"] == last["windows_total"] == 2
 
 
-def test_events_of_a_deleted_job_end(client, backend):
-    backend.gate.clear()
+def test_events_of_a_deleted_job_end(client, dispatcher):
+    dispatcher.gate.clear()
     location = send(client).headers["location"]
     remover = threading.Timer(0.2, lambda: client.delete(location))
     remover.start()
@@ -139,8 +137,8 @@ def test_events_of_a_deleted_job_end(client, backend):
     remover.join()
 
 
-def test_a_failure_is_kept_with_its_reason(client, backend):
-    backend.failure = Unprocessable("The hole covers the whole picture.")
+def test_a_failure_is_kept_with_its_reason(client, dispatcher):
+    dispatcher.failure = Unprocessable("The hole covers the whole picture.")
     location = send(client).headers["location"]
     failed = finished(client, location)
     assert failed["state"] == "failed"
@@ -148,26 +146,26 @@ def test_a_failure_is_kept_with_its_reason(client, backend):
     assert client.get(location + "/result").status_code == 422
 
 
-def test_waiting_jobs_know_their_position(client, backend):
-    backend.gate.clear()
+def test_waiting_jobs_know_their_position(client, dispatcher):
+    dispatcher.gate.clear()
     locations = [send(client, b"%d" % number).headers["location"] for number in range(7)]
     positions = [client.get(location).json()["position"] for location in locations]
     assert positions[-1] is not None
     assert positions[-1] > positions[-2]
-    backend.gate.set()
+    dispatcher.gate.set()
     for location in locations:
         assert finished(client, location)["state"] == "done"
 
 
-def test_a_full_engine_delays_a_job_and_does_not_fail_it(client, backend):
-    backend.failure = Overloaded("The queue is long.", retry_after=0.05)
+def test_a_full_engine_delays_a_job_and_does_not_fail_it(client, dispatcher):
+    dispatcher.failure = Overloaded("The queue is long.", retry_after=0.05)
     location = send(client).headers["location"]
-    until(lambda: len(backend.jobs) > 1)
-    backend.failure = None
+    until(lambda: len(dispatcher.runs) > 1)
+    dispatcher.failure = None
     assert finished(client, location)["state"] == "done"
 
 
-def test_sending_again_with_the_same_key_is_safe(client, backend):
+def test_sending_again_with_the_same_key_is_safe(client, dispatcher):
     key = {"Idempotency-Key": "k1"}
     first, again = send(client, headers=key), send(client, headers=key)
     assert first.status_code == again.status_code == 202
@@ -175,13 +173,13 @@ def test_sending_again_with_the_same_key_is_safe(client, backend):
     assert send(client, b"other", headers=key).status_code == 422
     assert send(client, b"a third").headers["location"] != first.headers["location"]
     finished(client, first.headers["location"])
-    assert len(backend.jobs) == 2
+    assert len(dispatcher.runs) == 2
     client.delete(first.headers["location"])
     assert send(client, headers=key).headers["location"] != first.headers["location"]
     assert send(client, headers={"Idempotency-Key": "k" * 256}).status_code == 400
 
 
-def test_a_job_is_answered_from_the_cache_and_fills_it(client, backend):
+def test_a_job_is_answered_from_the_cache_and_fills_it(client, dispatcher):
     finished(client, send(client).headers["location"])
     known = send(client).headers["location"]
     assert finished(client, known)["state"] == "done"
@@ -190,26 +188,26 @@ def test_a_job_is_answered_from_the_cache_and_fills_it(client, backend):
     assert client.post("/inpaint", files=files).headers["x-cache"] == "hit"
     assert client.post("/inpaint", files={"image": ("b.png", b"other", "image/png")}).status_code == 200
     assert finished(client, send(client, b"other").headers["location"])["state"] == "done"
-    assert len(backend.jobs) == 2
+    assert len(dispatcher.runs) == 2
 
 
-def test_results_end_with_their_time(backend):
-    with embedded(backend, job_ttl=1) as client:
+def test_results_end_with_their_time(dispatcher):
+    with embedded(dispatcher, job_ttl=1) as client:
         location = send(client).headers["location"]
         finished(client, location)
         until(lambda: client.get(location).status_code == 404)
 
 
-def test_a_jobs_deadline(backend):
-    backend.gate.clear()
-    with embedded(backend, job_timeout=0.2) as client:
+def test_a_jobs_deadline(dispatcher):
+    dispatcher.gate.clear()
+    with embedded(dispatcher, job_timeout=0.2) as client:
         failed = finished(client, send(client).headers["location"])
         assert failed["problem"]["status"] == 504
         assert "RETOUCH_JOB_TIMEOUT" in failed["problem"]["detail"]
 
 
-def test_no_more_is_kept_than_there_is_memory_for(backend):
-    with embedded(backend, job_bytes=1) as client:
+def test_no_more_is_kept_than_there_is_memory_for(dispatcher):
+    with embedded(dispatcher, job_bytes=1) as client:
         assert send(client).status_code == 202
         refused = send(client)
         assert refused.status_code == 503
@@ -225,8 +223,8 @@ def test_what_is_wrong_is_told_at_once(client):
     assert client.delete("/jobs/none").status_code == 404
 
 
-def test_jobs_need_a_key_where_keys_are_needed(backend):
-    with embedded(backend, api_keys=SecretStr("one")) as client:
+def test_jobs_need_a_key_where_keys_are_needed(dispatcher):
+    with embedded(dispatcher, api_keys=SecretStr("one")) as client:
         assert send(client).status_code == 401
         assert client.get("/jobs/none").status_code == 401
         assert send(client, headers={"X-API-Key": "one"}).status_code == 202
@@ -262,27 +260,29 @@ class Receiver:
         self.server.server_close()
 
 
-def test_a_callback_is_signed_and_tried_again(backend, monkeypatch):
+@pytest.mark.parametrize("secret", ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", SECRET])
+def test_a_callback_is_signed_as_receivers_verify_it_and_tried_again(dispatcher, monkeypatch, secret):
     monkeypatch.setattr(callbacks_module, "PAUSES", (0.01, 0.01))
-    settings = {"callback_secret": SecretStr(SECRET), "callback_networks": "127.0.0.0/8"}
-    with Receiver(failures=1) as receiver, embedded(backend, **settings) as client:
+    settings = {"callback_secret": SecretStr(secret), "callback_networks": "127.0.0.0/8"}
+    with Receiver(failures=1) as receiver, embedded(dispatcher, **settings) as client:
         location = send(client, data={"callback_url": receiver.url}).headers["location"]
         until(lambda: len(receiver.calls) == 2)
         headers, body = receiver.calls[-1]
         told = json.loads(body)
         assert (f"/jobs/{told['id']}", told["state"]) == (location, "done")
-        stamp, signature = (part.partition("=")[2] for part in headers["X-Retouch-Signature"].split(","))
-        expected = hmac.new(SECRET.encode(), f"{stamp}.".encode() + body, hashlib.sha256).hexdigest()
-        assert hmac.compare_digest(signature, expected)
-        assert abs(time.time() - int(stamp)) < 60
+        assert headers["webhook-id"] == told["id"]
+        verifier = Webhook(secret if secret.startswith("whsec_") else secret.encode())
+        verifier.verify(body, headers)
+        with pytest.raises(WebhookVerificationError):
+            verifier.verify(body.replace(b"done", b"gone"), headers)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_a_callback_never_reaches_into_the_own_network(host):
     guarded = Callbacks(Settings(callback_secret=SecretStr(SECRET)))
-    order = Order("id", "inpaint", "echo")
+    job = Job("id", "inpaint", "echo")
     with Receiver() as receiver:
-        assert not asyncio.run(guarded.deliver(receiver.url.replace("127.0.0.1", host), order))
+        assert not asyncio.run(guarded.deliver(receiver.url.replace("127.0.0.1", host), job))
     assert receiver.calls == []
 
 
@@ -318,17 +318,16 @@ def test_addresses_that_are_none(url):
 
 
 @pytest.fixture
-def listening(backend: GatedBackend) -> Iterator[str]:
+def listening(dispatcher: GatedDispatcher) -> Iterator[str]:
     """The application behind a real socket."""
-    settings = Settings(api_keys=SecretStr("one"))
-    with served(create_app(settings, lambda *_: backend)) as (url, _):
+    with served(app_of(dispatcher, api_keys=SecretStr("one"))) as (url, _):
         yield url
 
 
 @contextmanager
 def served(app: FastAPI) -> Iterator[tuple[str, Server]]:
     config = uvicorn.Config(app, port=free_port(), log_config=None, timeout_graceful_shutdown=30)
-    server = Server(config, app.state.stopping)
+    server = Server(config, app.state.services.shutdown)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -339,10 +338,10 @@ def served(app: FastAPI) -> Iterator[tuple[str, Server]]:
         thread.join()
 
 
-def test_events_end_with_the_server(backend):
+def test_events_end_with_the_server(dispatcher):
     """An open stream must not hold up a server that stops, and its reader learns why it ended."""
-    backend.gate.clear()
-    with served(create_app(Settings(), lambda *_: backend)) as (url, server), httpx.Client() as client:
+    dispatcher.gate.clear()
+    with served(app_of(dispatcher)) as (url, server), httpx.Client() as client:
         files = {"image": ("a.png", PICTURE, "image/png")}
         location = client.post(f"{url}/jobs/inpaint", files=files).headers["location"]
         with client.stream("GET", f"{url}{location}/events") as events:
@@ -354,22 +353,22 @@ def test_events_end_with_the_server(backend):
         assert time.monotonic() - started < 5
 
 
-def test_a_client_goes_on_where_a_server_has_stopped(backend):
+def test_a_client_goes_on_where_a_server_has_stopped(dispatcher):
     """The events ended before the job did: it is asked for again until it is over."""
-    backend.gate.clear()
-    app = create_app(Settings(), lambda *_: backend)
+    dispatcher.gate.clear()
+    app = app_of(dispatcher)
     with served(app) as (url, _), ThreadPoolExecutor(1) as pool:
         client = JobClient(url)
         photo = Path(__file__)
-        waiting = pool.submit(client.answer, "inpaint", InpaintParameters(), photo, None)
-        until(lambda: len(backend.jobs) == 1)
-        app.state.stopping.begin()  # this server's streams end at once from here on
-        backend.gate.set()
+        waiting = pool.submit(client.answer, "inpaint", InpaintParameters(), {"image": photo})
+        until(lambda: len(dispatcher.runs) == 1)
+        app.state.services.shutdown.begin()  # this server's streams end at once from here on
+        dispatcher.gate.set()
         assert waiting.result(20) == photo.read_bytes()
         client.close()
 
 
-def test_a_folder_is_sent_to_a_server(listening, backend, tmp_path, capsys, monkeypatch):
+def test_a_folder_is_sent_to_a_server(listening, dispatcher, tmp_path, capsys, monkeypatch):
     (tmp_path / "photos").mkdir()
     (tmp_path / "masks").mkdir()
     for number in range(5):
@@ -385,9 +384,9 @@ def test_a_folder_is_sent_to_a_server(listening, backend, tmp_path, capsys, monk
     assert "none.png: no mask" in said.err
     for number in range(5):
         assert (tmp_path / f"out/{number}.png").read_bytes() == b"photo %d" % number
-    assert {job.mask for job in backend.jobs} == {b"mask %d" % number for number in range(5)}
-    assert {job.parameters.grow for job in backend.jobs} == {2}
-    backend.failure = Unprocessable("The hole covers the whole picture.")
+    assert {run.work.files["mask"] for run in dispatcher.runs} == {b"mask %d" % number for number in range(5)}
+    assert {run.work.parameters.grow for run in dispatcher.runs} == {2}
+    dispatcher.failure = Unprocessable("The hole covers the whole picture.")
     (tmp_path / "out/0.png").unlink()
     (tmp_path / "photos/0.png").write_bytes(b"another photo")  # the first is known by now
     assert main(command) == 1

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from service import errors
-from service.dispatch.redis import keys
-from service.dispatch.redis.consumer import MAX_DELIVERIES, Consumer
 from service.errors import DeadlineExceeded, NotFound, Overloaded, Poisoned, Unavailable
-from service.jobs.job import Job, Result
-from tests.service.backends import EchoBackend
+from service.redis import keys
+from service.redis.consumer import MAX_DELIVERIES, Consumer
+from service.work import Result, Run
 from tests.service.conftest import start_redis
-from tests.service.ends import LEASE, Ends, ends, job, until
+from tests.service.dispatchers import EchoDispatcher
+from tests.service.ends import LEASE, Ends, ends, run_with, until
 
 
 def freeze(consumer: Consumer) -> None:
@@ -31,9 +31,9 @@ def counted(consumer: Consumer, event: str) -> float:
 def test_a_job_goes_round_and_leaves_nothing(redis_server):
     async def run() -> None:
         async with ends(redis_server.url) as both:
-            await both.worker(EchoBackend())
+            await both.worker(EchoDispatcher())
             assert both.api.resolve("inpaint", None) == ("echo", "digest")
-            results = await asyncio.gather(*(both.api.submit(job(b"%d" % i)) for i in range(50)))
+            results = await asyncio.gather(*(both.api.submit(run_with(b"%d" % i)) for i in range(50)))
             assert [result.content for result in results] == [b"%d" % i for i in range(50)]
             assert results[0].timings == {"decode": 0.001}
             assert results[0].hole == 0.25
@@ -53,15 +53,15 @@ async def only(both: Ends, expected: set[str]) -> bool:
 def test_a_workers_problem_is_the_callers(redis_server):
     async def run() -> None:
         async with ends(redis_server.url) as both:
-            backend = EchoBackend()
-            backend.failure = errors.Unprocessable("The hole covers the whole picture.", limit=3)
-            await both.worker(backend)
+            dispatcher = EchoDispatcher()
+            dispatcher.failure = errors.Unprocessable("The hole covers the whole picture.", limit=3)
+            await both.worker(dispatcher)
             with pytest.raises(errors.Unprocessable, match="covers") as raised:
-                await both.api.submit(job())
+                await both.api.submit(run_with())
             assert raised.value.extra == {"limit": 3}
-            backend.failure = ValueError("a bug")
+            dispatcher.failure = ValueError("a bug")
             with pytest.raises(errors.ComputeFailed):
-                await both.api.submit(job())
+                await both.api.submit(run_with())
 
     asyncio.run(run())
 
@@ -72,14 +72,14 @@ def test_before_any_worker_nothing_is_promised(redis_server):
             assert not both.api.ready()[0]
             with pytest.raises(Unavailable):
                 both.api.resolve("inpaint", None)
-            consumer = await both.worker(EchoBackend())
+            consumer = await both.worker(EchoDispatcher())
             assert both.api.ready()[0]
             with pytest.raises(NotFound):
                 both.api.resolve("inpaint", "other")
             await consumer.stop(5)
             await both.api.fleet.refresh()
             with pytest.raises(Unavailable):
-                await both.api.submit(job())
+                await both.api.submit(run_with())
             assert both.api.ready()[0]
 
     asyncio.run(run())
@@ -88,15 +88,15 @@ def test_before_any_worker_nothing_is_promised(redis_server):
 def test_a_worker_holds_no_more_than_its_places(redis_server):
     async def run() -> None:
         async with ends(redis_server.url) as both:
-            backend = EchoBackend()
-            backend.open.clear()
-            await both.worker(backend, places=3)
-            waiting = [asyncio.create_task(both.api.submit(job(b"%d" % i))) for i in range(8)]
-            await until(lambda: len(backend.jobs) == 3)
+            dispatcher = EchoDispatcher()
+            dispatcher.open.clear()
+            await both.worker(dispatcher, places=3)
+            waiting = [asyncio.create_task(both.api.submit(run_with(b"%d" % i))) for i in range(8)]
+            await until(lambda: len(dispatcher.runs) == 3)
             await asyncio.sleep(2 * LEASE)
-            assert len(backend.jobs) == 3
+            assert len(dispatcher.runs) == 3
             assert (await both.client.xpending(both.stream, keys.GROUP))["pending"] == 3
-            backend.open.set()
+            dispatcher.open.set()
             assert len(await asyncio.gather(*waiting)) == 8
 
     asyncio.run(run())
@@ -105,17 +105,17 @@ def test_a_worker_holds_no_more_than_its_places(redis_server):
 def test_a_long_job_keeps_its_lease(redis_server):
     async def run() -> None:
         async with ends(redis_server.url) as both:
-            slow, other = EchoBackend(), EchoBackend()
+            slow, other = EchoDispatcher(), EchoDispatcher()
             slow.open.clear()
             await both.worker(slow)
-            waiting = asyncio.create_task(both.api.submit(job()))
-            await until(lambda: len(slow.jobs) == 1)
+            waiting = asyncio.create_task(both.api.submit(run_with()))
+            await until(lambda: len(slow.runs) == 1)
             await both.worker(other)
             await asyncio.sleep(4 * LEASE)
             slow.open.set()
             await waiting
-            assert len(slow.jobs) == 1
-            assert not other.jobs
+            assert len(slow.runs) == 1
+            assert not other.runs
 
     asyncio.run(run())
 
@@ -123,11 +123,11 @@ def test_a_long_job_keeps_its_lease(redis_server):
 def test_a_dead_workers_jobs_are_taken_over(redis_server):
     async def run() -> None:
         async with ends(redis_server.url) as both:
-            dead, living = EchoBackend(), EchoBackend()
+            dead, living = EchoDispatcher(), EchoDispatcher()
             dead.open.clear()
             first = await both.worker(dead)
-            waiting = [asyncio.create_task(both.api.submit(job(b"%d" % i))) for i in range(4)]
-            await until(lambda: len(dead.jobs) == 4)
+            waiting = [asyncio.create_task(both.api.submit(run_with(b"%d" % i))) for i in range(4)]
+            await until(lambda: len(dead.runs) == 4)
             freeze(first)
             second = await both.worker(living)
             results = await asyncio.gather(*waiting)
@@ -143,11 +143,11 @@ def test_an_answer_is_stored_once_however_often_it_was_computed(redis_server):
 
     async def run() -> None:
         async with ends(redis_server.url) as both:
-            slow, quick = EchoBackend(), EchoBackend()
+            slow, quick = EchoDispatcher(), EchoDispatcher()
             slow.open.clear()
             first = await both.worker(slow)
-            waiting = asyncio.create_task(both.api.submit(job()))
-            await until(lambda: len(slow.jobs) == 1)
+            waiting = asyncio.create_task(both.api.submit(run_with()))
+            await until(lambda: len(slow.runs) == 1)
             first._loops[1].cancel()  # the heartbeat stands still, the computation does not
             second = await both.worker(quick)
             await waiting
@@ -161,38 +161,40 @@ def test_an_answer_is_stored_once_however_often_it_was_computed(redis_server):
 
 
 def test_a_poisoned_job_dies_alone_after_three_deliveries(redis_server):
-    class Deadly(EchoBackend):
+    class Deadly(EchoDispatcher):
         """Dies of one picture: from then on nothing comes from its worker."""
 
         consumer: Consumer
 
-        async def submit(self, job: Job) -> Result:
-            if job.image == b"poison":
-                self.jobs.append(job)
+        async def submit(self, run: Run) -> Result:
+            if run.work.files["image"] == b"poison":
+                self.runs.append(run)
                 freeze(self.consumer)
                 await asyncio.Event().wait()
-            return await super().submit(job)
+            return await super().submit(run)
 
     async def run() -> None:
         async with ends(redis_server.url) as both:
             first = Deadly()
             first.open.clear()
             first.consumer = await both.worker(first)
-            waiting = [asyncio.create_task(both.api.submit(job(content))) for content in (b"0", b"1", b"2")]
-            await until(lambda: len(first.jobs) == 3)
-            waiting.append(asyncio.create_task(both.api.submit(job(b"poison"))))
-            await until(lambda: len(first.jobs) == 4)
+            waiting = [
+                asyncio.create_task(both.api.submit(run_with(content))) for content in (b"0", b"1", b"2")
+            ]
+            await until(lambda: len(first.runs) == 3)
+            waiting.append(asyncio.create_task(both.api.submit(run_with(b"poison"))))
+            await until(lambda: len(first.runs) == 4)
             for delivery in range(2, MAX_DELIVERIES + 1):
                 next_one = Deadly()
                 next_one.consumer = await both.worker(next_one)
-                await until(lambda backend=next_one: b"poison" in [job.image for job in backend.jobs])
+                await until(lambda dispatcher=next_one: b"poison" in dispatcher.images)
                 assert not waiting[3].done(), delivery
-            last = EchoBackend()
+            last = EchoDispatcher()
             await both.worker(last)
             with pytest.raises(Poisoned):
                 await waiting[3]
             assert {result.content for result in await asyncio.gather(*waiting[:3])} == {b"0", b"1", b"2"}
-            assert b"poison" not in [job.image for job in last.jobs]
+            assert b"poison" not in last.images
             ((_, letter),) = await both.client.xrange(keys.DEAD)
             assert letter["stream"] == both.stream
             assert "3 deliveries" in letter["reason"]
@@ -205,22 +207,22 @@ def test_a_poisoned_job_dies_alone_after_three_deliveries(redis_server):
 def test_deadlines_and_cancellation_travel(redis_server):
     async def run() -> None:
         async with ends(redis_server.url) as both:
-            backend = EchoBackend()
-            backend.open.clear()
-            consumer = await both.worker(backend, places=1)
-            running = asyncio.create_task(both.api.submit(job(b"running")))
-            await until(lambda: len(backend.jobs) == 1)
-            assert backend.jobs[0].deadline == pytest.approx(time.monotonic() + 20, abs=2)
-            queued = asyncio.create_task(both.api.submit(job(b"queued")))
+            dispatcher = EchoDispatcher()
+            dispatcher.open.clear()
+            consumer = await both.worker(dispatcher, places=1)
+            running = asyncio.create_task(both.api.submit(run_with(b"running")))
+            await until(lambda: len(dispatcher.runs) == 1)
+            assert dispatcher.runs[0].deadline.left == pytest.approx(20, abs=2)
+            queued = asyncio.create_task(both.api.submit(run_with(b"queued")))
             with pytest.raises(DeadlineExceeded):
-                await both.api.submit(job(b"short", seconds=0.2))
+                await both.api.submit(run_with(b"short", seconds=0.2))
             # Both clients leave; the one that runs learns it with the next heartbeat.
             running.cancel()
             queued.cancel()
-            await until(backend.jobs[0].cancelled.is_set)
-            backend.open.set()
-            assert (await both.api.submit(job(b"last"))).content == b"last"
-            assert [job.image for job in backend.jobs] == [b"running", b"last"]
+            await until(dispatcher.runs[0].cancelled.is_set)
+            dispatcher.open.set()
+            assert (await both.api.submit(run_with(b"last"))).content == b"last"
+            assert dispatcher.images == [b"running", b"last"]
             await until(lambda: counted(consumer, "dropped") == 3)
             await until(lambda: empty(both))
 
@@ -230,16 +232,16 @@ def test_deadlines_and_cancellation_travel(redis_server):
 def test_too_long_a_queue_is_refused_with_a_time_to_come_back(redis_server):
     async def run() -> None:
         async with ends(redis_server.url, max_wait=10.0) as both:
-            backend = EchoBackend()
-            backend.open.clear()
-            await both.worker(backend, places=1, pace=2.0)  # half a job a second: five may wait
-            tasks = [asyncio.create_task(both.api.submit(job())) for _ in range(12)]
+            dispatcher = EchoDispatcher()
+            dispatcher.open.clear()
+            await both.worker(dispatcher, places=1, pace=2.0)  # half a work a second: five may wait
+            tasks = [asyncio.create_task(both.api.submit(run_with())) for _ in range(12)]
             await until(lambda: sum(task.done() for task in tasks) >= 5)
             refused = [task.exception() for task in tasks if task.done()]
             assert all(isinstance(error, Overloaded) for error in refused)
             assert all(1 <= error.retry_after <= 10 for error in refused)  # type: ignore[union-attr]
             assert 5 <= await both.client.xlen(both.stream) <= 7
-            backend.open.set()
+            dispatcher.open.set()
             answered = await asyncio.gather(*tasks, return_exceptions=True)
             assert sum(isinstance(answer, Result) for answer in answered) == 12 - len(refused)
 
@@ -249,18 +251,19 @@ def test_too_long_a_queue_is_refused_with_a_time_to_come_back(redis_server):
 def test_interactive_jobs_go_first_and_batch_jobs_do_not_starve(redis_server):
     async def run() -> None:
         async with ends(redis_server.url) as both:
-            backend = EchoBackend()
-            backend.open.clear()
-            await both.worker(backend, places=1)
-            tasks = [asyncio.create_task(both.api.submit(job(b"first")))]
-            await until(lambda: len(backend.jobs) == 1)
+            dispatcher = EchoDispatcher()
+            dispatcher.open.clear()
+            await both.worker(dispatcher, places=1)
+            tasks = [asyncio.create_task(both.api.submit(run_with(b"first")))]
+            await until(lambda: len(dispatcher.runs) == 1)
             for number in range(3):
-                await both.api.put(f"b{number}", job(b"batch"), "batch", 100, "nobody")
-            tasks += [asyncio.create_task(both.api.submit(job(b"quick"))) for _ in range(20)]
+                batch = run_with(b"batch")
+                await both.api.put(f"b{number}", batch.work, batch.deadline, "batch", 100, "nobody")
+            tasks += [asyncio.create_task(both.api.submit(run_with(b"quick"))) for _ in range(20)]
             await until(lambda: until_length(both, 21))
-            backend.open.set()
+            dispatcher.open.set()
             await asyncio.gather(*tasks)
-            order = [job.image for job in backend.jobs]
+            order = dispatcher.images
             assert order.index(b"batch") > 4
             assert b"quick" in order[order.index(b"batch") :]
 
@@ -274,11 +277,11 @@ async def until_length(both: Ends, length: int) -> bool:
 def test_a_leaving_worker_finishes_what_it_can_and_hands_on_the_rest(redis_server):
     async def run() -> None:
         async with ends(redis_server.url) as both:
-            slow, other = EchoBackend(), EchoBackend()
+            slow, other = EchoDispatcher(), EchoDispatcher()
             slow.open.clear()
             first = await both.worker(slow, places=2)
-            tasks = [asyncio.create_task(both.api.submit(job(b"%d" % i))) for i in range(2)]
-            await until(lambda: len(slow.jobs) == 2)
+            tasks = [asyncio.create_task(both.api.submit(run_with(b"%d" % i))) for i in range(2)]
+            await until(lambda: len(slow.runs) == 2)
             await first.stop(0.1)
             assert counted(first, "released") == 2
             both.consumers.clear()
@@ -294,16 +297,16 @@ def test_a_leaving_worker_finishes_what_it_can_and_hands_on_the_rest(redis_serve
 def test_the_loss_of_everything_in_redis_is_survived(redis_server):
     async def run() -> None:
         async with ends(redis_server.url) as both:
-            backend = EchoBackend()
-            backend.open.clear()
-            await both.worker(backend)
-            lost = asyncio.create_task(both.api.submit(job(seconds=2)))
-            await until(lambda: len(backend.jobs) == 1)
+            dispatcher = EchoDispatcher()
+            dispatcher.open.clear()
+            await both.worker(dispatcher)
+            lost = asyncio.create_task(both.api.submit(run_with(seconds=2)))
+            await until(lambda: len(dispatcher.runs) == 1)
             await both.client.flushall()
-            backend.open.set()
+            dispatcher.open.set()
             with pytest.raises(DeadlineExceeded):
                 await lost
-            assert (await both.api.submit(job(b"again"))).content == b"again"
+            assert (await both.api.submit(run_with(b"again"))).content == b"again"
 
     asyncio.run(run())
 
@@ -315,9 +318,9 @@ def test_redis_away_is_told_at_once_and_survived_by_accepted_jobs(tmp_path, monk
     async def run() -> None:
         nonlocal server
         async with ends(server.url) as both:
-            backend = EchoBackend()
-            backend.open.clear()
-            consumer = await both.worker(backend, places=1)
+            dispatcher = EchoDispatcher()
+            dispatcher.open.clear()
+            consumer = await both.worker(dispatcher, places=1)
             accepted, put = [], both.api.put
 
             async def put_and_count(*arguments: Any, **options: Any) -> str:
@@ -326,19 +329,19 @@ def test_redis_away_is_told_at_once_and_survived_by_accepted_jobs(tmp_path, monk
 
             # Being in the stream is not enough: until the API has heard of it, a job is refused.
             monkeypatch.setattr(both.api, "put", put_and_count)
-            tasks = [asyncio.create_task(both.api.submit(job(b"%d" % i))) for i in range(3)]
-            await until(lambda: len(accepted) == 3 and len(backend.jobs) == 1)
+            tasks = [asyncio.create_task(both.api.submit(run_with(b"%d" % i))) for i in range(3)]
+            await until(lambda: len(accepted) == 3 and len(dispatcher.runs) == 1)
             server.process.kill()
             server.process.wait()
             with pytest.raises(Unavailable) as raised:
-                await both.api.submit(job())
+                await both.api.submit(run_with())
             assert raised.value.retry_after
-            backend.open.set()
+            dispatcher.open.set()
             await until(lambda: not consumer.ready()[0])
             server = await asyncio.to_thread(start_redis, tmp_path, server.port, persistent)
             results = await asyncio.gather(*tasks)
             assert [result.content for result in results] == [b"0", b"1", b"2"]
-            assert sorted(job.image for job in backend.jobs) == [b"0", b"1", b"2"]
+            assert sorted(dispatcher.images) == [b"0", b"1", b"2"]
             await until(lambda: empty(both))
 
     try:
@@ -351,11 +354,11 @@ def test_redis_away_is_told_at_once_and_survived_by_accepted_jobs(tmp_path, monk
 def test_a_full_redis_is_a_clear_refusal(redis_server):
     async def run() -> None:
         async with ends(redis_server.url) as both:
-            await both.worker(EchoBackend())
+            await both.worker(EchoDispatcher())
             await both.client.config_set("maxmemory", "1mb")
             with pytest.raises(Unavailable):
-                await both.api.submit(job(b"x" * 100_000))
+                await both.api.submit(run_with(b"x" * 100_000))
             await both.client.config_set("maxmemory", "0")
-            assert (await both.api.submit(job())).content == b"picture"
+            assert (await both.api.submit(run_with())).content == b"picture"
 
     asyncio.run(run())

@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from service import errors
-from service.dispatch.redis.wire import Outcome, job_from, outcome_fields, outcome_from, upload_fields
+from service.contracts import Outcome
 from service.errors import Problem
-from service.jobs.job import InpaintParameters, Job, Result, UpscaleParameters
+from service.redis.wire import deadline_from, outcome_fields, outcome_from, upload_fields, work_from
+from service.work import Deadline, InpaintParameters, Result, UpscaleParameters, Work
 
 
 def read_back(outcome: Outcome) -> Outcome:
     return outcome_from({name.encode(): value for name, value in outcome_fields(outcome).items()})
 
 
-optional = st.none() | st.binary(max_size=20)
+def through_redis(work: Work, deadline: Deadline) -> dict[bytes, bytes]:
+    return {name.encode(): value for name, value in upload_fields(work, deadline).items()}
 
 
-@given(image=st.binary(max_size=50), mask=optional, sketch=optional, grow=st.integers(-256, 256))
-def test_jobs_survive_the_wire(image, mask, sketch, grow):
+files = st.fixed_dictionaries(
+    {"image": st.binary(max_size=50)},
+    optional={"mask": st.binary(max_size=20), "sketch": st.binary(max_size=20)},
+)
+
+
+@given(files=files, grow=st.integers(-256, 256))
+def test_works_survive_the_wire(files, grow):
     parameters = InpaintParameters(grow=grow, model="echo")
-    sent = Job("inpaint", "echo", image, parameters, time.monotonic() + 9, mask, sketch, "id", "key")
-    got = job_from({name.encode(): value for name, value in upload_fields(sent).items()}, 9)
-    same = ("task", "model", "image", "mask", "sketch", "parameters", "request_id", "cache_key")
-    assert [getattr(got, name) for name in same] == [getattr(sent, name) for name in same]
-    assert got.deadline == pytest.approx(sent.deadline, abs=1)
+    sent = Work.create("inpaint", "echo", "digest", parameters, files, "id")
+    upload = through_redis(sent, Deadline.after(9, "RETOUCH_TIMEOUT"))
+    assert work_from(upload) == sent
+    left = deadline_from(upload, 7.5)
+    assert left.left == pytest.approx(7.5, abs=1)
+    assert (left.setting, left.seconds) == ("RETOUCH_TIMEOUT", 9)
 
 
 def test_enlarging_survives_the_wire():
-    sent = Job("upscale", "m", b"x", UpscaleParameters(scale=2.5), time.monotonic() + 9)
-    got = job_from({name.encode(): value for name, value in upload_fields(sent).items()}, 9)
-    assert got.parameters == sent.parameters
+    sent = Work.create("upscale", "m", "digest", UpscaleParameters(scale=2.5), {"image": b"x"})
+    assert work_from(through_redis(sent, Deadline.after(9, ""))) == sent
 
 
 @given(st.binary(max_size=50), st.none() | st.floats(0, 1))

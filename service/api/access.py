@@ -1,0 +1,59 @@
+"""API keys: who may call, and how much at once. Off unless keys are set."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from starlette.requests import Request
+
+from service.errors import NotFound, TooManyRequests, Unauthorized
+from service.settings import Settings
+
+
+def sent_key(request: Request) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
+
+
+class Access:
+    def __init__(self, settings: Settings) -> None:
+        given = (key.strip() for key in settings.api_keys.get_secret_value().split(","))
+        self._digests = [_digest(key) for key in given if key]
+        admin = settings.admin_key.get_secret_value()
+        self._admin = _digest(admin) if admin else None
+        self._limit = settings.key_concurrency
+        self._in_flight: Counter[bytes] = Counter()
+
+    @contextmanager
+    def admitted(self, request: Request) -> Iterator[None]:
+        """A place for this request under its key's limit, for as long as the request lasts."""
+        if not self._digests:
+            yield
+            return
+        sent = _digest(sent_key(request))
+        # Every key is compared, so that the time says nothing about which one nearly matched.
+        if not sum(hmac.compare_digest(sent, known) for known in self._digests):
+            raise Unauthorized("Send a key as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'.")
+        if self._in_flight[sent] >= self._limit:
+            raise TooManyRequests(
+                f"This key already has {self._limit} requests in flight.", retry_after=1, limit=self._limit
+            )
+        self._in_flight[sent] += 1
+        try:
+            yield
+        finally:
+            self._in_flight[sent] -= 1
+
+    def require_admin(self, request: Request) -> None:
+        if self._admin is None:
+            raise NotFound("This route is off; set RETOUCH_ADMIN_KEY to turn it on.")
+        if not hmac.compare_digest(_digest(sent_key(request)), self._admin):
+            raise Unauthorized("This route needs the admin key.")

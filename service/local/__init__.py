@@ -1,0 +1,1 @@
+"""Works computed in this process."""

@@ -1,0 +1,157 @@
+"""Jobs of a single process: in its memory, computed by its own dispatcher, gone when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from service.contracts import FINAL, Job, NewJob, Outcome, Submit, problem_summary, same_request
+from service.errors import ComputeFailed, NotFound, Overloaded, Problem
+from service.settings import Settings
+from service.work import Progress, Result, Run
+
+# Enough to decode one picture while another is computed; more would only delay those who wait for an answer.
+AT_ONCE = 4
+
+
+@dataclass(eq=False)
+class Kept:
+    """A job with all that the process has of it; its pictures only until there is an outcome."""
+
+    job: Job
+    new: NewJob
+    changed: asyncio.Event = field(default_factory=asyncio.Event)  # set once, then replaced
+    outcome: Outcome | None = None
+    task: asyncio.Task[None] | None = None
+
+    def announce(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    @property
+    def bytes(self) -> int:
+        answer = len(self.outcome.content) if isinstance(self.outcome, Result) else 0
+        return answer + self.new.work.bytes
+
+
+class MemoryJobs:
+    def __init__(self, settings: Settings, submit: Submit, call_back: Callable[[str, Job], None]) -> None:
+        self._settings = settings
+        self._submit = submit
+        self._call_back = call_back
+        self._kept: dict[str, Kept] = {}
+        self._ids: dict[str, str] = {}  # by idempotency key
+        self._places = asyncio.Semaphore(AT_ONCE)
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None:
+        tasks = [kept.task for kept in self._kept.values() if kept.task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def create(self, new: NewJob) -> Job:
+        if new.idempotency_key in self._ids:
+            known = self._kept[self._ids[new.idempotency_key]]
+            same_request(known.new.work.key, new.work.key)
+            return known.job
+        held = sum(kept.bytes for kept in self._kept.values())
+        if held > self._settings.job_bytes:
+            raise Overloaded(
+                "Too many jobs are kept (RETOUCH_JOB_BYTES); delete what you have fetched.",
+                retry_after=30,
+                limit=self._settings.job_bytes,
+            )
+        kept = Kept(Job(uuid.uuid4().hex, new.work.task, new.work.model), new)
+        self._kept[kept.job.id] = kept
+        if new.idempotency_key:
+            self._ids[new.idempotency_key] = kept.job.id
+        kept.task = asyncio.create_task(self._run(kept))
+        return await self.get(kept.job.id)
+
+    async def get(self, id: str) -> Job:
+        job = self._find(id).job
+        if job.state == "queued":
+            queue = [kept.job.id for kept in self._kept.values() if kept.job.state == "queued"]
+            job.position = queue.index(id)
+        return job
+
+    async def outcome(self, id: str) -> Outcome | None:
+        return self._find(id).outcome
+
+    async def delete(self, id: str) -> None:
+        kept = self._find(id)
+        if kept.task:
+            kept.task.cancel()
+        self._forget(id)
+        kept.announce()
+
+    async def watch(self, id: str) -> AsyncGenerator[Job, None]:
+        kept = self._find(id)
+        while id in self._kept:
+            changed = kept.changed
+            job = replace(await self.get(id))
+            yield job
+            if job.state in FINAL:
+                return
+            await changed.wait()
+
+    def _find(self, id: str) -> Kept:
+        if id not in self._kept:
+            raise NotFound("There is no such job, or it is over for too long.")
+        return self._kept[id]
+
+    def _forget(self, id: str) -> None:
+        kept = self._kept.pop(id, None)
+        if kept:
+            self._ids.pop(kept.new.idempotency_key, None)
+
+    async def _run(self, kept: Kept) -> None:
+        job, new = kept.job, kept.new
+        try:
+            async with new.deadline.enforced(), self._places:
+                job.state, job.started, job.position = "running", time.time(), None
+                kept.announce()
+                kept.outcome = await self._answer(kept)
+        except Problem as problem:
+            kept.outcome = problem
+        except Exception:
+            kept.outcome = ComputeFailed("The job failed unexpectedly.")
+        kept.new = replace(new, work=replace(new.work, files={}))
+        job.finished = time.time()
+        if isinstance(kept.outcome, Result):
+            job.state, job.timings = "done", kept.outcome.timings
+        else:
+            assert kept.outcome is not None
+            job.state, job.problem = "failed", problem_summary(kept.outcome)
+        asyncio.get_running_loop().call_later(self._settings.job_ttl, self._forget, job.id)
+        if new.callback:
+            self._call_back(new.callback, job)
+        kept.announce()
+
+    async def _answer(self, kept: Kept) -> Result:
+        """Whoever waits for an answer goes first: a full queue refuses no job, it lets it try again."""
+        while True:
+            try:
+                return await self._submit(Run(kept.new.work, kept.new.deadline, self._progress(kept)))
+            except Overloaded as overloaded:
+                await asyncio.sleep(overloaded.retry_after or 1)
+
+    def _progress(self, kept: Kept) -> Progress:
+        loop = asyncio.get_running_loop()
+
+        def moved() -> None:
+            kept.job.windows_done, kept.job.windows_total = progress.done, progress.total
+            kept.announce()
+
+        def changed() -> None:
+            with suppress(RuntimeError):  # the loop has ended, and the engine must not end of that
+                loop.call_soon_threadsafe(moved)
+
+        progress = Progress(changed)
+        return progress

@@ -1,1 +1,0 @@
-"""Orders: accepted requests whose answers are fetched later. HTTP calls them jobs."""

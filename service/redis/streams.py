@@ -1,0 +1,163 @@
+"""A worker's view of the streams: entries taken, kept, answered, handed on. No policy and no state here."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from service.contracts import Outcome
+from service.errors import Problem
+from service.redis import keys, scripts
+from service.redis.connections import connect, connect_blocking
+from service.redis.fleet import SILENCE, Announcement
+from service.redis.keys import GROUP, PRIORITIES
+from service.redis.wire import outcome_fields, report
+
+BLOCK = 1000  # milliseconds; also how long a stopping worker may still wait for its last read
+OUTCOME_LIFE = 60_000  # milliseconds; the waiting process fetches it at once, or is gone
+DEAD_LIFE = 7 * 24 * 3600 * 1000  # milliseconds after the last death
+FORGET = 10  # leases of silence after which a consumer without entries is deleted
+
+
+@dataclass(frozen=True)
+class Entry:
+    stream: str
+    id: str
+    work: str  # its id
+    channel: str  # where to say that something has changed
+
+    @property
+    def priority(self) -> str:
+        return self.stream.rpartition(":")[2]
+
+
+class WorkerStreams:
+    def __init__(self, url: str, worker: str, models: Sequence[str], lease: float) -> None:
+        self.worker = worker
+        self._streams = [[keys.stream(model, priority) for model in models] for priority in PRIORITIES]
+        self._all = [stream for several in self._streams for stream in several]
+        self._lease = int(1000 * lease)
+        self._client: Any = connect(url)
+        self._reader: Any = connect_blocking(url, BLOCK / 1000)
+
+    async def open(self) -> None:
+        """Make the groups, from entry 0: works may have been sent before there was a worker."""
+        for stream in self._all:
+            try:
+                await self._client.xgroup_create(stream, GROUP, "0", mkstream=True)
+            except ResponseError as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
+
+    async def take(self, most: int, lowest_first: bool) -> list[Entry]:
+        """Up to so many new entries, of whatever waits; none if nothing does."""
+        order = [
+            stream
+            for several in (self._streams[::-1] if lowest_first else self._streams)
+            for stream in random.sample(several, len(several))  # no model goes first always
+        ]
+        found = await scripts.run(self._client, scripts.TAKE, order, [GROUP, self.worker, most])
+        return [
+            entry_from(stream.decode(), id, dict(zip(flat[::2], flat[1::2], strict=True)))
+            for stream, id, flat in zip(found[::3], found[1::3], found[2::3], strict=True)
+        ]
+
+    async def wait(self) -> list[Entry]:
+        """The next entry, or nothing after a while; one a stream if several come in the same moment."""
+        read = await self._reader.xreadgroup(
+            GROUP, self.worker, dict.fromkeys(self._all, ">"), count=1, block=BLOCK
+        )
+        return [
+            entry_from(stream.decode(), id, fields)
+            for stream, entries in read or ()
+            for id, fields in entries
+        ]
+
+    async def orphaned(self) -> bool:
+        """Whether there are entries whose lease has run out."""
+        async with self._client.pipeline(transaction=False) as pipe:
+            for stream in self._all:
+                pipe.xpending_range(stream, GROUP, "-", "+", 1, idle=self._lease)
+            return any(await pipe.execute())
+
+    async def adopt(self) -> tuple[Entry, int] | None:
+        """One entry whose lease has run out, and how often it has been delivered now."""
+        for stream in self._all:
+            cursor: Any = b"0-0"
+            while True:
+                cursor, entries, *_ = await self._client.xautoclaim(
+                    stream, GROUP, self.worker, self._lease, start_id=cursor, count=1
+                )
+                for id, fields in entries:
+                    pending = await self._client.xpending_range(stream, GROUP, id, id, 1)
+                    if pending:  # else its late first owner has finished it
+                        return entry_from(stream, id, fields), int(pending[0]["times_delivered"])
+                if cursor == b"0-0":
+                    break
+        return None
+
+    async def load(self, entry: Entry) -> tuple[dict[bytes, bytes], float]:
+        """The upload, and the seconds that are left; nothing if nobody waits for it any more."""
+        async with self._client.pipeline(transaction=True) as pipe:
+            pipe.hgetall(keys.upload(entry.work))
+            pipe.pttl(keys.upload(entry.work))
+            upload, life = await pipe.execute()
+        return upload, life / 1000
+
+    async def renew(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Keep these for another lease; returns those that nobody waits for any more."""
+        async with self._client.pipeline(transaction=False) as pipe:
+            for entry in entries:
+                pipe.xclaim(entry.stream, GROUP, self.worker, 0, [entry.id], justid=True)
+                pipe.exists(keys.upload(entry.work))
+            replies = await pipe.execute()
+        return [entry for entry, wanted in zip(entries, replies[1::2], strict=True) if not wanted]
+
+    async def settle(self, entry: Entry, outcome: Outcome, death: str = "") -> str:
+        """Answer, or bury with the reason of its death. Returns what came of it, for the metrics."""
+        id, draft = entry.work, keys.draft(entry.work, self.worker)
+        state = "failed" if isinstance(outcome, Problem) else "done"
+        touched = [entry.stream, keys.upload(id), keys.outcome(id), keys.DEAD]
+        touched += [keys.record(id), keys.CALLBACKS, draft]
+        values = [GROUP, entry.id, id, entry.channel, death, DEAD_LIFE, state, json.dumps(report(outcome))]
+        async with self._client.pipeline(transaction=True) as pipe:
+            pipe.hset(draft, mapping=outcome_fields(outcome))
+            pipe.pexpire(draft, OUTCOME_LIFE)
+            pipe.eval(*scripts.arguments(scripts.FINISH, touched, values))
+            *_, event = await pipe.execute()
+        return "dead" if death else str(event.decode())
+
+    async def report(self, entry: Entry, done: int, total: int) -> None:
+        values = [entry.work, entry.channel, done, total]
+        await scripts.run(self._client, scripts.PROGRESS, [keys.record(entry.work)], values)
+
+    async def release(self, entry: Entry) -> None:
+        """Make it look long abandoned, so that the next worker takes it over at once."""
+        await self._client.xclaim(
+            entry.stream, GROUP, self.worker, 0, [entry.id], idle=10 * self._lease, justid=True
+        )
+
+    async def announce(self, announcement: Announcement) -> None:
+        values = [self.worker, announcement.pack(), SILENCE]
+        await scripts.run(self._client, scripts.ANNOUNCE, [keys.FLEET], values)
+
+    async def sweep(self) -> None:
+        """Remove the traces of workers that died long ago."""
+        await scripts.run(self._client, scripts.RETIRE, self._all, [GROUP, "", FORGET * self._lease])
+
+    async def leave(self) -> None:
+        await self._client.hdel(keys.FLEET, self.worker)
+        await scripts.run(self._client, scripts.RETIRE, self._all, [GROUP, self.worker, 2**53])
+
+    async def close(self) -> None:
+        await self._reader.aclose()
+        await self._client.aclose()
+
+
+def entry_from(stream: str, id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
+    return Entry(stream, id.decode(), fields[b"job"].decode(), fields[b"channel"].decode())
