@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ONNX := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 
-.PHONY: setup serve test lint bench system-packages manifests deploy-tools check-deploy container-test clean
+.PHONY: setup serve test lint bench openapi system-packages manifests deploy-tools check-deploy container-test clean
 
 setup: $(VENV)/.ready
 
@@ -38,6 +38,10 @@ lint: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
+
+# After a change of a route or a parameter: the description that is checked in, for reviews.
+openapi: $(VENV)/.ready
+	$(BIN)/python -m tests.openapi
 
 # After a change in k8s/: what a cluster gets, for reviews and tests. Needs kubectl.
 manifests: $(VENV)/.ready

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from service.errors import Overloaded
+from tests import openapi
 from tests.service.dispatchers import EchoDispatcher, app_of
 
 PICTURE = b"\x89PNG not really"
@@ -285,3 +286,7 @@ def test_no_bytes_make_it_fail(client, body, content_type, route, framed):
     if response.status_code != 200:
         assert_problem(response, response.status_code)
     assert response.status_code < 500
+
+
+def test_the_description_that_is_checked_in_is_the_routes_own():
+    assert openapi.FILE.read_text(encoding="utf-8") == openapi.described(), "run `make openapi`"
