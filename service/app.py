@@ -103,7 +103,12 @@ def create_app(settings: Settings | None = None, make_room: MakeRoom = configure
     for module in (pictures, jobs, models, health):
         app.include_router(module.router)
     page.install(app)
-    app.add_middleware(BodyBounds, max_bytes=settings.max_bytes, seconds=settings.body_timeout)
+    app.add_middleware(
+        BodyBounds,
+        max_bytes=settings.max_bytes,
+        max_together=settings.upload_bytes,
+        seconds=settings.body_timeout,
+    )
     if settings.cors_origins:
         origins = [origin.strip() for origin in settings.cors_origins.split(",")]
         app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])

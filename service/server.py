@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
 
 from service.allocator import keep_freed_memory
+from service.protocol import BoundedProtocol
 from service.settings import Settings
 from service.shutdown import Shutdown
 
@@ -44,7 +47,8 @@ def run_server(app: FastAPI, settings: Settings) -> int:
         port=settings.port,
         log_config=None,
         access_log=False,
-        http="httptools",
+        http=cast(Any, partial(BoundedProtocol, max_connections=settings.max_connections)),
+        ws="none",
         # Longer than the usual proxy's idle time, so that it is never us who closes first.
         timeout_keep_alive=65,
         # The dispatcher drains within `drain`; what is left after that has been answered with a problem.

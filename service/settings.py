@@ -32,6 +32,8 @@ class Settings(BaseSettings):
     resident_bytes: int = Field(0, ge=0, description="device bytes for resident models; 0: half the device")
     backend: Literal["torch", "onnx"] = "torch"
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    max_connections: int = Field(4096, ge=1, description="connections that callers may hold")
+    upload_bytes: int = Field(400_000_000, ge=1, description="bytes of all uploads that are being answered")
     body_timeout: float = Field(60.0, gt=0, description="longest time an upload may take, in seconds")
     drain: float = Field(30.0, ge=0, description="seconds that a stopping server gives accepted work")
 

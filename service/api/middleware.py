@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import problem_response
-from service.errors import TooLarge, UploadTooSlow
+from service.errors import Overloaded, TooLarge, UploadTooSlow
 from service.observability.logs import FIELDS, request_id
 from service.observability.metrics import Metrics
 
@@ -71,33 +71,48 @@ class RequestContext:
 
 
 class BodyBounds:
-    """An upload must stay within a number of bytes and be complete within a number of seconds.
+    """An upload must stay within a number of bytes and be complete within a number of seconds; all uploads
+    together must stay within a number of bytes, from their first to the end of their answer.
 
-    The first is checked by the announced length and again while bytes come in; the second because a sender
-    that drips bytes must not hold a place for ever. What is raised inside `receive` reaches the route, and
-    leaves as a problem like any other.
+    The bytes are checked by the announced length and again while they come in; the time because a sender that
+    drips bytes must not hold a place for ever. What is raised inside `receive` reaches the route, and leaves
+    as a problem like any other.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, max_together: int, seconds: float) -> None:
         self.app = app
         self.max_bytes = max_bytes
+        self.max_together = max_together
         self.seconds = seconds
+        self.held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         deadline = asyncio.get_running_loop().time() + self.seconds
-        announced = Headers(scope=scope).get("content-length", "")
-        received = 0
+        header = Headers(scope=scope).get("content-length", "")
+        announced = int(header[:20]) if header.isdecimal() else 0
+        received = held = 0
         complete = False
+
+        def hold(size: int) -> None:
+            nonlocal held
+            if size > self.max_bytes:
+                raise self.too_large()
+            more = size - held
+            if more > 0:
+                # One upload alone may always come in: a bound that admits nobody would be none.
+                if self.held > held and self.held + more > self.max_together:
+                    raise self.too_much()
+                self.held += more
+                held = size
 
         async def bounded() -> Message:
             nonlocal received, complete
             if complete:
                 return await receive()
-            if announced.isdecimal() and int(announced[:20]) > self.max_bytes:
-                raise self.too_large()
+            hold(announced)
             try:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
@@ -105,12 +120,21 @@ class BodyBounds:
                 detail = f"The upload was not complete after {self.seconds:g} seconds."
                 raise UploadTooSlow(detail, limit=self.seconds) from None
             received += len(message.get("body", b""))
-            if received > self.max_bytes:
-                raise self.too_large()
+            hold(received)
             complete = not message.get("more_body", False)
             return message
 
-        await self.app(scope, bounded, send)
+        try:
+            await self.app(scope, bounded, send)
+        finally:
+            self.held -= held
 
     def too_large(self) -> TooLarge:
         return TooLarge(f"The body may have at most {self.max_bytes} bytes.", limit=self.max_bytes)
+
+    def too_much(self) -> Overloaded:
+        return Overloaded(
+            "Too many uploads are being answered (RETOUCH_UPLOAD_BYTES).",
+            retry_after=5,
+            limit=self.max_together,
+        )

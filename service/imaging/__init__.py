@@ -1,8 +1,9 @@
 """Bytes to pixels and back: decoding, masks, windows, compositing, encoding. Knows no tensors and no HTTP."""
 
-from service.imaging.compose import paste, resized
-from service.imaging.decode import Header, Limits, decode, read_header
+from service.imaging.compose import paste
+from service.imaging.decode import Header, decode, read_header
 from service.imaging.encode import encode
+from service.imaging.limits import Limits
 from service.imaging.masks import decode_mask, decode_sketch, hole_from_alpha, shape_hole
 from service.imaging.picture import Picture
 from service.imaging.windows import (
@@ -34,7 +35,6 @@ __all__ = [
     "plan_holes",
     "plan_tiles",
     "read_header",
-    "resized",
     "shape_hole",
     "target_size",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -31,8 +30,3 @@ def flatten(picture: Picture) -> npt.NDArray[np.uint8]:
         return pixels
     alpha = to_bytes(picture.alpha).astype(np.uint16)[..., None]
     return ((pixels * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-
-
-def resized(plane: Pixels, height: int, width: int) -> Pixels:
-    """A plane brought to another size, smoothly."""
-    return cv2.resize(plane, (width, height), interpolation=cv2.INTER_CUBIC)

@@ -17,7 +17,10 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError, features
 
 from service.errors import Problem, Unprocessable, UnsupportedImage
+from service.imaging.limits import Limits
 from service.imaging.picture import Picture, Pixels
+from service.imaging.sandbox import sandbox
+from service.imaging.structure import BROKEN, is_plain
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", *(("AVIF",) if features.check("avif") else ()))
 MAX_ICC = 4 << 20
@@ -29,29 +32,13 @@ ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
 @dataclass(frozen=True)
-class Limits:
-    max_pixels: int
-    max_side: int
-
-    def check(self, height: int, width: int, what: str = "The picture") -> None:
-        seen = f"{what} is {width}x{height} pixels"
-        if height < 1 or width < 1:
-            raise Unprocessable(f"{seen}; it has to have at least one.")
-        if max(height, width) > self.max_side:
-            raise Unprocessable(f"{seen}; no side may be longer than {self.max_side}.", limit=self.max_side)
-        if height * width > self.max_pixels:
-            raise Unprocessable(
-                f"{seen}; at most {self.max_pixels} pixels are accepted.", limit=self.max_pixels
-            )
-
-
-@dataclass(frozen=True)
 class Header:
     width: int  # upright
     height: int
     format: str
     bits: int
     alpha: bool
+    plain: bool  # decoded in this process; others by a child
 
     @property
     def pixels(self) -> int:
@@ -74,7 +61,7 @@ def opened(data: bytes, limits: Limits) -> Iterator[Image.Image]:
         ) from None
     except Exception:
         # Decoders raise nearly anything on hostile bytes: OSError, ValueError, SyntaxError, EOFError, ...
-        raise Unprocessable("The picture is broken: its data cannot be decoded.") from None
+        raise Unprocessable(BROKEN) from None
 
 
 def read_header(data: bytes, limits: Limits) -> Header:
@@ -84,10 +71,19 @@ def read_header(data: bytes, limits: Limits) -> Header:
             height, width = width, height
         bits = 16 if deep_colour(data, image) or image.mode.startswith("I;16") else 8
         alpha = image.has_transparency_data
-        return Header(width, height, image.format or "", bits, alpha)
+        return Header(width, height, image.format or "", bits, alpha, is_plain(data))
 
 
 def decode(data: bytes, limits: Limits, keep_metadata: bool = False) -> Picture:
+    """Where it is safe: here if its size bounds what it costs, else in a child that can be ended."""
+    if is_plain(data):
+        return decode_here(data, limits, keep_metadata)
+    with opened(data, limits) as image:
+        pixels = image.height * image.width
+    return sandbox.decode(data, limits, pixels, keep_metadata)
+
+
+def decode_here(data: bytes, limits: Limits, keep_metadata: bool = False) -> Picture:
     with opened(data, limits) as image:
         if image.mode in ("I", "F"):
             raise UnsupportedImage("Pictures of 32-bit integers or floats are not read; use 8 or 16 bits.")
@@ -158,7 +154,7 @@ def deep_colour(data: bytes, image: Image.Image) -> bool:
 def decode_deep(data: bytes) -> tuple[Pixels, Pixels | None, bool]:
     stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if stored is None or stored.dtype != np.uint16 or stored.ndim != 3:
-        raise Unprocessable("The picture is broken: its data cannot be decoded.")
+        raise Unprocessable(BROKEN)
     pixels = np.ascontiguousarray(stored[..., 2::-1])
     alpha = np.ascontiguousarray(stored[..., 3]) if stored.shape[2] == 4 else None
     gray = data[:4] == b"\x89PNG" and data[25] == 4

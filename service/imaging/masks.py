@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import Unprocessable
-from service.imaging.decode import Limits, decode
+from service.imaging.decode import decode
+from service.imaging.limits import Limits
 from service.imaging.picture import Picture, to_bytes
 
 Plane = npt.NDArray[np.uint8]

@@ -28,8 +28,9 @@ from service.engine.runtimes import make_runtime
 from service.engine.windows import InpaintWindow, Pixels, UpscaleTile, Window, peak
 from service.errors import Unprocessable
 from service.imaging.compose import paste
-from service.imaging.decode import Limits, decode, read_header
+from service.imaging.decode import Header, decode, read_header
 from service.imaging.encode import encode
+from service.imaging.limits import Limits
 from service.imaging.masks import decode_mask, decode_sketch, hole_from_alpha, shape_hole
 from service.imaging.picture import Picture
 from service.imaging.windows import HoleWindow, Mask, core_region, cut, plan_holes, plan_tiles, target_size
@@ -57,6 +58,8 @@ class Pipeline:
         self.threads = settings.codec_threads or usable_cores()
         self.decoders = ThreadPoolExecutor(self.threads, "decode")
         self.encoders = ThreadPoolExecutor(self.threads, "encode")
+        # These wait for children that decode, and hold up nobody else when a picture takes long.
+        self.sandboxes = ThreadPoolExecutor(self.threads, "sandbox")
         self.limits = Limits(settings.max_pixels, settings.max_side)
         self.budget = Budget(settings.pixel_budget)
         self.metrics = metrics
@@ -67,8 +70,8 @@ class Pipeline:
 
     def close(self, grace: float = 0.0) -> None:
         self.engine.stop(grace)
-        self.decoders.shutdown(wait=False, cancel_futures=True)
-        self.encoders.shutdown(wait=False, cancel_futures=True)
+        for pool in (self.decoders, self.encoders, self.sandboxes):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     async def answer(self, run: Run, decoded: Callable[[float], None] = nothing) -> Result:
         """The run's result; `decoded` hears how long its pictures took to decode, as soon as they are."""
@@ -97,6 +100,7 @@ class Course:
         self.work = run.work
         self.timings = dict.fromkeys(STAGES, 0.0)
         self.windows = 0
+        self.limits = replace(pipeline.limits, seconds=run.deadline.left)
         self._decoded = decoded
         self._last: Future[Any] = Future()  # the newest call on a thread
         self._last.set_result(None)
@@ -108,10 +112,12 @@ class Course:
                 f"Model {self.work.model!r} takes no sketch; leave it out or choose another model."
             )
         headers = await self.decode(
-            lambda: [read_header(file, self.at.limits) for file in self.work.files.values()]
+            lambda: [read_header(file, self.limits) for file in self.work.files.values()]
         )
         async with self.memory(sum(header.pixels * header.bits // 8 for header in headers)):
-            found = await self.decode_all(read_holes, self.work, self.at.limits, traits.window, traits.sides)
+            found = await self.decode_all(
+                headers, read_holes, self.work, self.limits, traits.window, traits.sides
+            )
             if not found.windows:
                 return await self.result(lambda: found.picture, 0.0)
             fills = await self.compute(self.work.model, found.windows)
@@ -129,7 +135,7 @@ class Course:
         return await self.enlarge(self.at.catalogue.default("upscale"), fill, factors, out)
 
     async def upscale(self) -> Result:
-        parameters, image, limits = self.work.parameters, self.work.files["image"], self.at.limits
+        parameters, image, limits = self.work.parameters, self.work.files["image"], self.limits
         assert isinstance(parameters, UpscaleParameters)
         header = await self.decode(read_header, image, limits)
         *size, vertical, horizontal = target_size(
@@ -138,7 +144,9 @@ class Course:
         out, factors = (size[0], size[1]), (vertical, horizontal)
         limits.check(*out, "The result")
         async with self.memory((header.pixels + out[0] * out[1]) * header.bits // 8):
-            picture, alpha = await self.decode_all(read_picture, image, limits, parameters.keep_metadata)
+            picture, alpha = await self.decode_all(
+                [header], read_picture, image, limits, parameters.keep_metadata
+            )
             if vertical == horizontal == 1:
                 return await self.result(lambda: picture)
             if alpha is not None:
@@ -193,10 +201,14 @@ class Course:
     async def decode(self, call: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
         return await self.thread(self.at.decoders, "decode", call, *args, **options)
 
-    async def decode_all(self, call: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+    async def decode_all(
+        self, headers: Sequence[Header], call: Callable[P, T], *args: P.args, **options: P.kwargs
+    ) -> T:
         """The one long step before the device: admission hears how long it took."""
+        plain = all(header.plain for header in headers)
+        pool = self.at.decoders if plain else self.at.sandboxes
         started = time.monotonic()
-        answer = await self.decode(call, *args, **options)
+        answer = await self.thread(pool, "decode", call, *args, **options)
         self._decoded(time.monotonic() - started)
         return answer
 

@@ -1,0 +1,136 @@
+"""Decoding in children: for formats whose decoders a file can keep busy, or make take memory.
+
+A child is bounded in memory and computing time, is ended when the time is up, and dies with its parent. A
+decoder that crashes takes its child along and nothing else.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import mmap
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from typing import Any
+
+import numpy as np
+
+from service import errors
+from service.errors import Problem, Unprocessable
+from service.imaging.limits import Limits
+from service.imaging.picture import Picture
+
+# What decoding may cost beside a start: bytes a pixel (16 bits, four channels, converted twice) and
+# seconds of computing a megapixel. The slowest honest format, AVIF, takes a tenth of that.
+BYTES, BYTES_A_PIXEL = 256 << 20, 32
+SECONDS, SECONDS_A_MEGAPIXEL = 3.0, 0.3
+START = 30.0  # seconds that a child may take to begin
+
+CRASHED = "The picture cannot be decoded: its decoder failed on it."
+SLOW = "The picture takes too long to decode; save it again in a plain format."
+
+
+class Child:
+    def __init__(self) -> None:
+        self._shared = tempfile.TemporaryFile()  # noqa: SIM115 -- closed with the child
+        descriptor = self._shared.fileno()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "service.imaging.child", str(descriptor)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[descriptor],
+        )
+        self._asked(b"", START)
+
+    def decode(self, data: bytes, limits: Limits, pixels: int, keep_metadata: bool) -> Picture:
+        seconds = SECONDS + SECONDS_A_MEGAPIXEL * pixels / 1e6
+        asked = {
+            "bytes": len(data),
+            "limits": [limits.max_pixels, limits.max_side],
+            "keep_metadata": keep_metadata,
+            "memory": BYTES + BYTES_A_PIXEL * pixels,
+            "seconds": seconds,
+        }
+        # Computing time is the child's own bound; this one ends a child that does nothing.
+        answer = self._asked(json.dumps(asked).encode() + b"\n" + data, min(limits.seconds, 4 * seconds))
+        if "problem" in answer:
+            raise getattr(errors, answer["problem"])(answer["detail"], **answer["extra"])
+        return self._picture(answer)
+
+    def _asked(self, request: bytes, seconds: float) -> dict[str, Any]:
+        assert self._process.stdin
+        assert self._process.stdout
+        end = threading.Timer(seconds, self._process.kill)
+        end.start()
+        try:
+            self._process.stdin.write(request)
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = b""
+        finally:
+            end.cancel()
+        if not line:
+            self._process.wait()
+            raise Ended(self._process.returncode)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _picture(self, answer: dict[str, Any]) -> Picture:
+        parts: dict[str, Any] = {}
+        with mmap.mmap(self._shared.fileno(), 0, access=mmap.ACCESS_READ) as memory:
+            for name, (start, shape, dtype) in answer["parts"].items():
+                size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+                parts[name] = np.frombuffer(memory[start : start + size], dtype).reshape(shape)
+        self._shared.truncate(1)  # what was decoded does not stay in memory
+        metadata = {name: parts[name].tobytes() for name in ("icc", "exif") if name in parts}
+        return Picture(parts["pixels"], parts.get("alpha"), answer["gray"], **metadata)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._shared.close()
+
+
+class Ended(Exception):
+    """The child is no more; its return code says of what."""
+
+
+class Sandbox:
+    """Children, begun when they are needed and kept."""
+
+    def __init__(self) -> None:
+        self._idle: queue.LifoQueue[Child] = queue.LifoQueue()
+
+    def decode(self, data: bytes, limits: Limits, pixels: int, keep_metadata: bool) -> Picture:
+        """As many at once as there are callers."""
+        try:
+            child = self._idle.get_nowait()
+        except queue.Empty:
+            child = Child()
+        try:
+            picture = child.decode(data, limits, pixels, keep_metadata)
+        except Problem:
+            self._idle.put(child)
+            raise
+        except Ended as error:
+            child.close()
+            # Of the limit of its computing time, or by us; anything else is a crash.
+            raise Unprocessable(SLOW if error.args[0] in (-24, -9) else CRASHED) from None
+        except BaseException:
+            child.close()
+            raise
+        self._idle.put(child)
+        return picture
+
+    def close(self) -> None:
+        while not self._idle.empty():
+            self._idle.get_nowait().close()
+
+
+sandbox = Sandbox()
+atexit.register(sandbox.close)
