@@ -27,7 +27,7 @@ def steps(
     out: tuple[int, int],
     most: int = ONE_STEP,
 ) -> list[Step]:
-    """What to enlarge a picture of `size` by, one after the other, `most` at once, so that `out` comes out."""
+    """What to enlarge a picture of `size` by, one after the other, `most` at once, to get `out`."""
     if max(factors) <= most:
         return [(factors, out)]
     # A side that needs less than doubling is done at once: only whole factors give whole pixels in between.
