@@ -3,8 +3,8 @@
 from models.checkpoints import aot_gan as aot_gan
 from models.checkpoints import deepfill as deepfill
 from models.checkpoints import edge_connect as edge_connect
-from models.checkpoints import glcic as glcic
 from models.checkpoints import esrgan as esrgan
+from models.checkpoints import glcic as glcic
 from models.checkpoints import lama as lama
 from models.checkpoints import madf as madf
 from models.checkpoints import meta_edsr as meta_edsr
