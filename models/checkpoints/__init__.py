@@ -9,6 +9,7 @@ from models.checkpoints import lama as lama
 from models.checkpoints import madf as madf
 from models.checkpoints import meta_edsr as meta_edsr
 from models.checkpoints import meta_rdn as meta_rdn
+from models.checkpoints import migan as migan
 from models.checkpoints import partial_conv as partial_conv
 from models.checkpoints import pen_net as pen_net
 from models.checkpoints import srvgg as srvgg

@@ -30,6 +30,8 @@ ARGUMENTS: list[tuple[str, dict[str, Any]]] = [
     ("lama", {"width": 4, "blocks": 11, "global_share": 0.5}),
     ("madf", {"width": 4, "levels": 3, "hidden": 3}),
     ("madf", {"width": 4, "levels": 4, "hidden": 5, "refinements": 0}),
+    ("migan", {"resolution": 32, "width": 4, "widest": 16}),
+    ("migan", {"resolution": 16, "width": 6, "widest": 6}),
     ("partial-conv", {"width": 4, "levels": 4}),
     ("partial-conv", {"width": 2, "levels": 6}),
     ("pen-net", {"width": 4, "depth": 3}),
