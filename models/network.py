@@ -9,13 +9,18 @@ from torch import nn
 
 @dataclass(frozen=True)
 class SizeRule:
-    """The heights and widths a network accepts; padding, tiling and tests all read it here."""
+    """The heights and widths a network accepts; padding, tiling and tests all read it here.
+
+    A network of one size alone says it three times, and has it for its window.
+    """
 
     minimum: int = 1
     multiple: int = 1
+    maximum: int | None = None
 
     def accepts(self, side: int) -> bool:
-        return side >= self.minimum and side % self.multiple == 0
+        most = side if self.maximum is None else self.maximum
+        return self.minimum <= side <= most and side % self.multiple == 0
 
     def round_up(self, side: int) -> int:
         return max(self.minimum, -(-side // self.multiple) * self.multiple)

@@ -10,12 +10,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
-from torch import nn
-
 from models import manifest, registry
-from models.checkpoints import CheckpointError, import_public, recognise
-from models.checkpoints.files import read_public
+from models.checkpoints import CheckpointError
+from models.checkpoints.isolated import Converted, converted
 from models.export import heavy_part, to_onnx
 
 
@@ -53,33 +50,26 @@ def take_in(arguments: argparse.Namespace) -> int:
     own = os.environ.get("RETOUCH_WEIGHTS_DIR")
     if not own:
         raise CheckpointError("set RETOUCH_WEIGHTS_DIR to the folder that shall hold your weights")
-    state = read_public(arguments.file)
-    architecture = arguments.architecture or recognise(state)
-    options: dict[str, Any] = {}
-    if arguments.companion:
-        options["companion"] = read_public(arguments.companion)
-    if arguments.channel_order:
-        options["channel_order"] = arguments.channel_order
-    try:
-        settings, net = import_public(architecture, state, **options)
-    except TypeError as error:  # an importer without such an option
-        raise CheckpointError(f"{architecture} takes no such option: {error}") from error
     name = arguments.name or arguments.file.stem
-    if not re.fullmatch(r"[\w.-]+", name):
-        raise CheckpointError(f"a model's name is made of letters, digits, dots and dashes, not {name!r}")
-    about = {"architecture": architecture, "arguments": settings}
-    about |= {"licence": arguments.licence, "source": f"imported from {arguments.file.name}"}
-    row = install(net, name, Path(own), about)
-    print(f"{name}: {architecture} {row['arguments']}, {row['file']}, sha256 {row['sha256'][:12]}")
+    options = {"channel_order": arguments.channel_order} if arguments.channel_order else {}
+    with converted(
+        arguments.file, architecture=arguments.architecture, companion=arguments.companion, **options
+    ) as ours:
+        about = {"licence": arguments.licence, "source": f"imported from {arguments.file.name}"}
+        row = install(ours, name, Path(own), about)
+    print(f"{name}: {row['architecture']} {row['arguments']}, {row['file']}, sha256 {row['sha256'][:12]}")
     return 0
 
 
-def install(net: nn.Module, name: str, folder: Path, about: dict[str, Any]) -> dict[str, Any]:
+def install(ours: Converted, name: str, folder: Path, about: dict[str, Any]) -> dict[str, Any]:
     """Weights and their manifest row, in this order: a row must never name a file that is not there."""
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise CheckpointError(f"a model's name is made of letters, digits, dots and dashes, not {name!r}")
     if any(entry.name == name for entry in manifest.read_manifest(folder)):
         raise CheckpointError(f"there is a model {name!r} in {folder} already; choose another --name")
-    content = save({key: value.contiguous() for key, value in net.state_dict().items()})
-    row = {"name": name, "file": f"{name}.safetensors", "sha256": hashlib.sha256(content).hexdigest()} | about
+    content = ours.file.read_bytes()
+    row = {"name": name, "file": f"{name}.safetensors", "sha256": hashlib.sha256(content).hexdigest()}
+    row |= {"architecture": ours.architecture, "arguments": ours.arguments} | about
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.safetensors").write_bytes(content)
     with (folder / manifest.MANIFEST).open("a", encoding="utf-8") as file:

@@ -80,6 +80,19 @@ def strip_prefix(state: State, *prefixes: str) -> State:
     return state
 
 
+def renamed(state: State, modules: Mapping[str, str]) -> State:
+    """With other names of modules; a key whose module has none keeps its name, so that it is reported."""
+    answer: State = {}
+    for key, value in state.items():
+        module, dot, leaf = key.rpartition(".")
+        answer[modules.get(module, module) + dot + leaf] = value
+    return answer
+
+
+def swapped(names: Mapping[str, str]) -> dict[str, str]:
+    return {value: key for key, value in names.items()}
+
+
 def recognise(state: PublicState) -> str:
     """The name of the architecture that a checkpoint belongs to, by its keys."""
     flat = unwrap(state)

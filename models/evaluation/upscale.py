@@ -56,7 +56,8 @@ def by_network(net: nn.Module, device: torch.device) -> Enlarge:
         return np.ascontiguousarray(answer.permute(1, 2, 0).cpu().numpy())
 
     def enlarge(small: Picture, scale: Fraction, size: tuple[int, int]) -> Picture:
-        for factors, out in steps((small.shape[0], small.shape[1]), (scale, scale), size):
+        most = int(net.one_step)  # type: ignore[arg-type]
+        for factors, out in steps((small.shape[0], small.shape[1]), (scale, scale), size, most):
             small = once(small, factors, out)
         return small
 

@@ -5,9 +5,11 @@ from models.inpainting import deepfill_v1 as deepfill_v1
 from models.inpainting import deepfill_v2 as deepfill_v2
 from models.inpainting import edge_connect as edge_connect
 from models.inpainting import foreground_aware as foreground_aware
+from models.inpainting import glcic as glcic
 from models.inpainting import guided_patchmatch as guided_patchmatch
 from models.inpainting import lama as lama
 from models.inpainting import madf as madf
+from models.inpainting import migan as migan
 from models.inpainting import partial_conv as partial_conv
 from models.inpainting import patch_swap as patch_swap
 from models.inpainting import patchmatch as patchmatch

@@ -186,7 +186,7 @@ class OnBicubic(MetaUpscale):
         self, features: Tensor, rows: Axis, columns: Axis, origin: tuple[int, int], inverse: float
     ) -> Tensor:
         deep, image = features[:, : self.channels], features[:, self.channels :]
-        return super().forward(deep, rows, columns, origin, inverse) + bicubic.enlarge(
+        return super().forward(deep, rows, columns, origin, inverse) + bicubic.resize(
             image, rows, columns, origin
         )
 

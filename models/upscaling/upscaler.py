@@ -21,9 +21,14 @@ ONE_STEP = 4
 DOUBLE = Fraction(2)
 
 
-def steps(size: tuple[int, int], factors: tuple[Fraction, Fraction], out: tuple[int, int]) -> list[Step]:
-    """What to enlarge a picture of `size` by, one after the other, so that `out` comes out."""
-    if max(factors) <= ONE_STEP:
+def steps(
+    size: tuple[int, int],
+    factors: tuple[Fraction, Fraction],
+    out: tuple[int, int],
+    most: int = ONE_STEP,
+) -> list[Step]:
+    """What to enlarge a picture of `size` by, one after the other, `most` at once, to get `out`."""
+    if max(factors) <= most:
         return [(factors, out)]
     # A side that needs less than doubling is done at once: only whole factors give whole pixels in between.
     first = min(factors[0], DOUBLE), min(factors[1], DOUBLE)
@@ -31,12 +36,14 @@ def steps(size: tuple[int, int], factors: tuple[Fraction, Fraction], out: tuple[
         2 * side if factor > DOUBLE else whole for side, factor, whole in zip(size, factors, out, strict=True)
     )
     rest = factors[0] / first[0], factors[1] / first[1]
-    return [(first, (middle[0], middle[1])), (rest, out)]
+    return [(first, (middle[0], middle[1])), *steps((middle[0], middle[1]), rest, out, most)]
 
 
 class Upscaler(Network):
     sides = SizeRule()
     window = 192
+    density = 1  # features along a small pixel's side
+    one_step = ONE_STEP
     receptive_field: int  # small pixels beyond a tile's core that its enlargement depends on
 
     @abstractmethod
@@ -62,7 +69,8 @@ class Upscaler(Network):
         if min(vertical, horizontal) < 1:
             raise ValueError(f"an upscaler does not make pictures smaller: the scale is {scale}")
         if region is None:
-            region = (0, 0, enlarged(features.shape[-2], vertical), enlarged(features.shape[-1], horizontal))
+            height, width = (side // self.density for side in features.shape[-2:])
+            region = (0, 0, enlarged(height, vertical), enlarged(width, horizontal))
         top, left, height, width = region
         rows, columns = Axis(vertical, top, height), Axis(horizontal, left, width)
         inverse = 1 / math.sqrt(vertical * horizontal)

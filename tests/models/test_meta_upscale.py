@@ -145,9 +145,9 @@ def test_every_scale_has_its_size_and_keeps_the_mean():
 def test_bicubic_of_a_tile_joins_without_a_seam():
     image = torch.rand(1, 3, 30, 30)
     rows = Axis(Fraction("2.7"), 0, 81)
-    whole = bicubic.enlarge(image, rows, rows, (0, 0))
+    whole = bicubic.resize(image, rows, rows, (0, 0))
     inner = Axis(Fraction("2.7"), 30, 30)
-    part = bicubic.enlarge(image[:, :, 8:26, 8:26], inner, inner, (8, 8))
+    part = bicubic.resize(image[:, :, 8:26, 8:26], inner, inner, (8, 8))
     assert torch.allclose(part, whole[:, :, 30:60, 30:60], atol=1e-6)
 
 

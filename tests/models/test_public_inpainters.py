@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import models
 from models.checkpoints import CheckpointError, importers, load_public, recognise
+from models.network import Network, SizeRule
 from tests.models.exporting import answered, exported
 
 # Two shapes of each, small enough to build in no time.
@@ -22,10 +23,15 @@ ARGUMENTS: list[tuple[str, dict[str, Any]]] = [
     ("deepfill-v2", {"width": 6, "sketch": False}),
     ("edge-connect", {"width": 4, "blocks": 2}),
     ("edge-connect", {"width": 6, "blocks": 11}),
+    ("glcic", {"width": 16}),
+    ("glcic", {"width": 4, "layout": "relu-first"}),
+    ("glcic", {"width": 6, "layout": "openmmlab"}),
     ("lama", {"width": 8, "blocks": 2}),
     ("lama", {"width": 4, "blocks": 11, "global_share": 0.5}),
     ("madf", {"width": 4, "levels": 3, "hidden": 3}),
     ("madf", {"width": 4, "levels": 4, "hidden": 5, "refinements": 0}),
+    ("migan", {"resolution": 32, "width": 4, "widest": 16}),
+    ("migan", {"resolution": 16, "width": 6, "widest": 6}),
     ("partial-conv", {"width": 4, "levels": 4}),
     ("partial-conv", {"width": 2, "levels": 6}),
     ("pen-net", {"width": 4, "depth": 3}),
@@ -35,7 +41,7 @@ NAMES = sorted({name for name, _ in ARGUMENTS})
 SMALL = dict(reversed(ARGUMENTS))
 
 
-def seeded(name: str, arguments: dict[str, Any]) -> nn.Module:
+def seeded(name: str, arguments: dict[str, Any]) -> Network:
     """In eval mode, with statistics as a trained network might have them."""
     torch.manual_seed(7)
     net = models.create(name, **arguments).eval()
@@ -56,6 +62,12 @@ def pictures(batch: int, height: int, width: int) -> tuple[Tensor, Tensor]:
     return image, mask
 
 
+def side(net: Any, steps: int = 0) -> int:
+    """A length that the network takes, `steps` from its smallest if it takes more than one."""
+    rule: SizeRule = net.sides
+    return rule.maximum or rule.minimum + steps * rule.multiple
+
+
 WRAPPINGS = {
     "bare": lambda state: state,
     "data parallel": lambda state: {f"module.{key}": value for key, value in state.items()},
@@ -71,7 +83,7 @@ def test_round_trip(name: str, arguments: dict[str, Any], wrapping: str) -> None
     public = WRAPPINGS[wrapping](importers()[name].to_public(net))
     assert recognise(public) == name
     again = load_public(name, public)
-    inputs = pictures(2, net.minimum, net.minimum + net.multiple)  # type: ignore[operator]
+    inputs = pictures(2, side(net), side(net, 1))
     torch.testing.assert_close(again(*inputs), net(*inputs), rtol=1e-5, atol=1e-5)
 
 
@@ -90,7 +102,7 @@ def test_a_wrong_checkpoint_names_its_keys(name: str) -> None:
 @torch.inference_mode()
 def test_a_sample_answers_alike_in_any_batch(name: str) -> None:
     net = seeded(name, SMALL[name])
-    image, mask = pictures(3, net.minimum + net.multiple, net.minimum + net.multiple)  # type: ignore[operator]
+    image, mask = pictures(3, side(net, 1), side(net, 1))
     together = net(image, mask)
     for i in range(3):
         torch.testing.assert_close(
@@ -102,7 +114,7 @@ def test_a_sample_answers_alike_in_any_batch(name: str) -> None:
 @torch.inference_mode()
 def test_what_lies_in_the_hole_is_not_seen(name: str) -> None:
     net = seeded(name, SMALL[name])
-    image, mask = pictures(1, net.minimum + net.multiple, net.minimum + net.multiple)  # type: ignore[operator]
+    image, mask = pictures(1, side(net, 1), side(net, 1))
     torch.testing.assert_close(net(image * (1 - mask) + 0.3 * mask, mask), net(image, mask), rtol=0, atol=0)
     assert not torch.equal(net(image * mask, mask), net(image, mask))
 
@@ -111,16 +123,20 @@ def test_what_lies_in_the_hole_is_not_seen(name: str) -> None:
 @torch.inference_mode()
 def test_the_size_rule_is_tight(name: str) -> None:
     net = seeded(name, SMALL[name])
-    minimum, multiple = int(net.minimum), int(net.multiple)  # type: ignore[arg-type]
-    for height, width in ((minimum, minimum + multiple), (minimum + 2 * multiple, minimum)):
+    rule = net.sides
+    for height, width in ((side(net), side(net, 1)), (side(net, 2), side(net))):
         inputs = pictures(1, height, width)
         assert net(*inputs).shape == inputs[0].shape
-    assert not works(net, minimum - multiple)
-    assert not works(net, minimum + multiple - 1)
+    refused = {rule.minimum - rule.multiple, rule.minimum + rule.multiple - 1}
+    if rule.maximum is not None:
+        refused |= {rule.maximum // 2, rule.maximum * 2}
+    for length in refused:
+        assert not rule.accepts(length)
+        assert not works(net, length)
 
 
-def works(net: nn.Module, side: int) -> bool:
-    inputs = pictures(1, side, side)
+def works(net: nn.Module, length: int) -> bool:
+    inputs = pictures(1, length, length)
     try:
         return net(*inputs).shape == inputs[0].shape
     except RuntimeError:
@@ -131,10 +147,8 @@ def works(net: nn.Module, side: int) -> bool:
 @torch.inference_mode()
 def test_an_export_answers_alike_at_any_size(name: str) -> None:
     net = seeded(name, SMALL[name])
-    step = int(net.multiple)  # type: ignore[arg-type]
-    side = int(net.minimum) + step  # type: ignore[arg-type]
-    session = exported(net, *pictures(2, side, side + step))
-    for batch, height, width in ((1, side + step, side), (3, side, side + 2 * step)):
+    session = exported(net, *pictures(2, side(net, 1), side(net, 2)))
+    for batch, height, width in ((1, side(net, 2), side(net, 1)), (3, side(net, 1), side(net, 3))):
         inputs = pictures(batch, height, width)
         torch.testing.assert_close(answered(session, *inputs), net(*inputs), rtol=1e-3, atol=1e-3)
 
@@ -143,7 +157,7 @@ def test_an_export_answers_alike_at_any_size(name: str) -> None:
 @torch.inference_mode()
 def test_half_precision_and_other_layouts_answer_alike(name: str) -> None:
     net = seeded(name, SMALL[name])
-    inputs = pictures(2, net.minimum + net.multiple, net.minimum + net.multiple)  # type: ignore[operator]
+    inputs = pictures(2, side(net, 1), side(net, 1))
     truth = net(*inputs)
     last = [tensor.contiguous(memory_format=torch.channels_last) for tensor in inputs]
     torch.testing.assert_close(
@@ -162,8 +176,8 @@ def test_half_precision_and_other_layouts_answer_alike(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_learns(name: str) -> None:
     net = seeded(name, SMALL[name]).train()
-    side = int(net.minimum) * 2  # type: ignore[arg-type]
-    inputs = pictures(2, side, side)
+    length = net.sides.maximum or 2 * net.sides.minimum
+    inputs = pictures(2, length, length)
     # PEN-Net's side outputs have a loss of their own.
     answers = getattr(net, "pyramid", None) or getattr(net, "stages", None) or (lambda *x: [net(*x)])
     sum(answer.square().mean() for answer in answers(*inputs)).backward()
@@ -175,7 +189,7 @@ def test_every_parameter_learns(name: str) -> None:
 def test_it_compiles_as_one_graph(name: str) -> None:
     """What torch.compile can take whole; the generated code itself is torch's to test."""
     net = seeded(name, SMALL[name])
-    image, mask = pictures(1, net.minimum + net.multiple, net.minimum + net.multiple)  # type: ignore[operator]
+    image, mask = pictures(1, side(net, 1), side(net, 1))
     torch._dynamo.reset()
     compiled = torch.compile(net, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(image, mask), net(image, mask), rtol=1e-5, atol=1e-5)
