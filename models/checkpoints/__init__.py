@@ -11,6 +11,7 @@ from models.checkpoints import meta_edsr as meta_edsr
 from models.checkpoints import meta_rdn as meta_rdn
 from models.checkpoints import partial_conv as partial_conv
 from models.checkpoints import pen_net as pen_net
+from models.checkpoints import region_norm as region_norm
 from models.checkpoints.importer import (
     CheckpointError,
     Importer,

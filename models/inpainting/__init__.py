@@ -15,4 +15,5 @@ from models.inpainting import patch_swap as patch_swap
 from models.inpainting import patchmatch as patchmatch
 from models.inpainting import pen_net as pen_net
 from models.inpainting import pmr as pmr
+from models.inpainting import region_norm as region_norm
 from models.inpainting import structure as structure

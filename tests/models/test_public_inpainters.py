@@ -36,6 +36,8 @@ ARGUMENTS: list[tuple[str, dict[str, Any]]] = [
     ("partial-conv", {"width": 2, "levels": 6}),
     ("pen-net", {"width": 4, "depth": 3}),
     ("pen-net", {"width": 8, "depth": 4}),
+    ("region-norm", {"width": 4, "blocks": 2}),
+    ("region-norm", {"width": 6, "blocks": 11}),
 ]
 NAMES = sorted({name for name, _ in ARGUMENTS})
 SMALL = dict(reversed(ARGUMENTS))
