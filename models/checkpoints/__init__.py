@@ -12,6 +12,7 @@ from models.checkpoints import meta_rdn as meta_rdn
 from models.checkpoints import partial_conv as partial_conv
 from models.checkpoints import pen_net as pen_net
 from models.checkpoints import region_norm as region_norm
+from models.checkpoints import region_wise as region_wise
 from models.checkpoints.importer import (
     CheckpointError,
     Importer,

@@ -16,4 +16,5 @@ from models.inpainting import patchmatch as patchmatch
 from models.inpainting import pen_net as pen_net
 from models.inpainting import pmr as pmr
 from models.inpainting import region_norm as region_norm
+from models.inpainting import region_wise as region_wise
 from models.inpainting import structure as structure

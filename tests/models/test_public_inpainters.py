@@ -38,6 +38,8 @@ ARGUMENTS: list[tuple[str, dict[str, Any]]] = [
     ("pen-net", {"width": 8, "depth": 4}),
     ("region-norm", {"width": 4, "blocks": 2}),
     ("region-norm", {"width": 6, "blocks": 11}),
+    ("region-wise", {"width": 8}),
+    ("region-wise", {"width": 6}),
 ]
 NAMES = sorted({name for name, _ in ARGUMENTS})
 SMALL = dict(reversed(ARGUMENTS))
