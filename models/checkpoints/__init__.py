@@ -4,6 +4,7 @@ from models.checkpoints import aot_gan as aot_gan
 from models.checkpoints import context_encoder as context_encoder
 from models.checkpoints import deepfill as deepfill
 from models.checkpoints import edge_connect as edge_connect
+from models.checkpoints import gcpr as gcpr
 from models.checkpoints import glcic as glcic
 from models.checkpoints import lama as lama
 from models.checkpoints import madf as madf

@@ -6,6 +6,7 @@ from models.inpainting import deepfill_v1 as deepfill_v1
 from models.inpainting import deepfill_v2 as deepfill_v2
 from models.inpainting import edge_connect as edge_connect
 from models.inpainting import foreground_aware as foreground_aware
+from models.inpainting import gcpr as gcpr
 from models.inpainting import glcic as glcic
 from models.inpainting import guided_patchmatch as guided_patchmatch
 from models.inpainting import lama as lama

@@ -25,6 +25,8 @@ ARGUMENTS: list[tuple[str, dict[str, Any]]] = [
     ("deepfill-v2", {"width": 6, "sketch": False}),
     ("edge-connect", {"width": 4, "blocks": 2}),
     ("edge-connect", {"width": 6, "blocks": 11}),
+    ("gcpr", {"side": 32, "width": 8}),
+    ("gcpr", {"side": 64, "width": 4}),
     ("glcic", {"width": 16}),
     ("glcic", {"width": 4, "layout": "relu-first"}),
     ("glcic", {"width": 6, "layout": "openmmlab"}),
