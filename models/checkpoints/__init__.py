@@ -6,6 +6,7 @@ from models.checkpoints import deepfill as deepfill
 from models.checkpoints import edge_connect as edge_connect
 from models.checkpoints import gcpr as gcpr
 from models.checkpoints import glcic as glcic
+from models.checkpoints import hifill as hifill
 from models.checkpoints import lama as lama
 from models.checkpoints import madf as madf
 from models.checkpoints import meta_edsr as meta_edsr

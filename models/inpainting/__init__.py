@@ -9,6 +9,7 @@ from models.inpainting import foreground_aware as foreground_aware
 from models.inpainting import gcpr as gcpr
 from models.inpainting import glcic as glcic
 from models.inpainting import guided_patchmatch as guided_patchmatch
+from models.inpainting import hifill as hifill
 from models.inpainting import lama as lama
 from models.inpainting import madf as madf
 from models.inpainting import partial_conv as partial_conv

@@ -36,9 +36,10 @@ class GivenRegionNorm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        for part in ("foreground", "background"):
-            for leaf in ("gamma", "beta"):
-                self.register_parameter(f"{part}_{leaf}", nn.Parameter(torch.zeros(channels)))
+        self.foreground_gamma = nn.Parameter(torch.zeros(channels))
+        self.foreground_beta = nn.Parameter(torch.zeros(channels))
+        self.background_gamma = nn.Parameter(torch.zeros(channels))
+        self.background_beta = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         hole = F.interpolate(mask, x.shape[-2:], mode="nearest")

@@ -30,6 +30,8 @@ ARGUMENTS: list[tuple[str, dict[str, Any]]] = [
     ("glcic", {"width": 16}),
     ("glcic", {"width": 4, "layout": "relu-first"}),
     ("glcic", {"width": 6, "layout": "openmmlab"}),
+    ("hifill", {"width": 4}),
+    ("hifill", {"width": 6}),
     ("lama", {"width": 8, "blocks": 2}),
     ("lama", {"width": 4, "blocks": 11, "global_share": 0.5}),
     ("madf", {"width": 4, "levels": 3, "hidden": 3}),
@@ -96,7 +98,7 @@ def test_round_trip(name: str, arguments: dict[str, Any], wrapping: str) -> None
 @pytest.mark.parametrize("name", NAMES)
 def test_a_wrong_checkpoint_names_its_keys(name: str) -> None:
     public = importers()[name].to_public(seeded(name, SMALL[name]))
-    *_, lost = (key for key in public if key.endswith("bias"))
+    *_, lost = (key for key in public if key.endswith(("bias", "biases")))
     del public[lost]
     stranger = f"{lost.rpartition('.')[0]}.stranger"
     public[stranger] = torch.zeros(1)
