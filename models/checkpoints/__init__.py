@@ -1,6 +1,7 @@
 """Public checkpoints in: importing this enters every importer."""
 
 from models.checkpoints import aot_gan as aot_gan
+from models.checkpoints import comodgan as comodgan
 from models.checkpoints import context_encoder as context_encoder
 from models.checkpoints import deepfill as deepfill
 from models.checkpoints import edge_connect as edge_connect

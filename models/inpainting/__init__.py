@@ -1,6 +1,7 @@
 """Networks that fill holes; importing one enters it into the registry."""
 
 from models.inpainting import aot_gan as aot_gan
+from models.inpainting import comodgan as comodgan
 from models.inpainting import context_encoder as context_encoder
 from models.inpainting import deepfill_v1 as deepfill_v1
 from models.inpainting import deepfill_v2 as deepfill_v2

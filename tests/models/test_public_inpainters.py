@@ -17,6 +17,8 @@ from tests.models.exporting import answered, exported
 ARGUMENTS: list[tuple[str, dict[str, Any]]] = [
     ("aot-gan", {"width": 4, "blocks": 2, "rates": [1, 2]}),
     ("aot-gan", {"width": 6, "blocks": 11, "rates": [1, 2, 4]}),
+    ("comodgan", {"side": 16, "width": 8}),
+    ("comodgan", {"side": 32, "width": 4, "layout": "migan"}),
     ("context-encoder", {"width": 4, "bottleneck": 16, "centre": False}),
     ("context-encoder", {"width": 6, "bottleneck": 10}),
     ("deepfill-v1", {"width": 4}),
