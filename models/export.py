@@ -26,6 +26,17 @@ class Features(nn.Module):
         return self.net.features(image)
 
 
+class Plain(nn.Module):
+    """A network without its further arguments, which the exporter would take for inputs."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.net(*inputs)
+
+
 def heavy_part(net: nn.Module, task: str) -> tuple[nn.Module, tuple[Tensor, ...], list[str]]:
     """What is worth exporting, an example of its inputs, and their names."""
     side = int(net.window)  # type: ignore[arg-type]
@@ -44,7 +55,7 @@ def to_onnx(module: nn.Module, inputs: Sequence[Tensor], names: Sequence[str]) -
         # The tracing exporter is the one that keeps all three axes free; torch calls it legacy.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module,
+            Plain(module).train(module.training),  # the exporter gives it back, and its parts, as it was
             tuple(inputs),
             out,  # type: ignore[arg-type]
             input_names=list(names),

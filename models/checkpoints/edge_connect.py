@@ -86,7 +86,9 @@ def to_public(net: nn.Module) -> State:
 register(
     Importer(
         "edge-connect",
-        recognises=lambda state: any("middle.0.conv_block.1.weight" in key for key in state),
+        recognises=lambda state: all(
+            any(part in key for key in state) for part in ("encoder.1.weight", "middle.0.conv_block.1.weight")
+        ),
         convert=convert,
         to_public=to_public,
     )

@@ -52,7 +52,10 @@ def as_tensor(value: Tensor | npt.NDArray[Any]) -> Tensor:
     return value if isinstance(value, Tensor) else torch.from_numpy(np.array(value, order="C"))
 
 
-WRAPPERS = ("state_dict", "model", "sd", "G", "netG", "generator", "params_ema", "params")
+WRAPPERS = (
+    "running_average_generator", "parameters", "state_dict", "model", "sd", "G", "netG", "generator",
+    "params_ema", "params",
+)  # fmt: skip
 
 
 def unwrap(state: PublicState) -> State:

@@ -37,10 +37,8 @@ class ContextualAttention(nn.Module):
         keys = queries / self.norm(queries)
         usable = self.usable(mask, features.shape[-2:], (height, width))
         values = F.unfold(features, 4, stride=2, padding=1) * usable
-        matching = Matching(
-            queries.transpose(1, 2), keys, usable * self.scale, values.transpose(1, 2), (height, width)
-        )
-        return matching.answer() / 4
+        matching = Matching(queries.transpose(1, 2), keys, usable * self.scale, (height, width))
+        return pasted(matching.answer(values.transpose(1, 2)), height, width) / 4
 
     def halve(self, features: Tensor) -> Tensor:
         height, width = features.shape[-2] // 2, features.shape[-1] // 2
@@ -70,26 +68,24 @@ def pick(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class Matching:
-    """Fused scores, softmax and pasting, a band of query rows at a time."""
+    """Fused scores and their softmax, a band of query rows at a time."""
 
-    def __init__(
-        self, queries: Tensor, keys: Tensor, weight: Tensor, values: Tensor, shape: tuple[int, int]
-    ) -> None:
-        self.queries, self.keys, self.weight, self.values = queries, keys, weight, values
+    def __init__(self, queries: Tensor, keys: Tensor, weight: Tensor, shape: tuple[int, int]) -> None:
+        self.queries, self.keys, self.weight = queries, keys, weight
         self.height, self.width = shape
         self.count = self.height * self.width
 
-    def answer(self) -> Tensor:
+    def answer(self, values: Tensor) -> Tensor:
+        """(B, queries, values' length)."""
         if torch.onnx.is_in_onnx_export():
             rows = self.height  # a loop would freeze the number of bands
         else:
             rows = max(1, BAND_VALUES // (self.queries.shape[0] * self.width * self.count))
         bands = [
-            self.band(top, min(self.height, top + rows)).softmax(-1) @ self.values
+            self.band(top, min(self.height, top + rows)).softmax(-1) @ values
             for top in range(0, self.height, rows)
         ]
-        patches = torch.cat(bands, 1) if len(bands) > 1 else bands[0]
-        return pasted(patches, self.height, self.width)
+        return torch.cat(bands, 1) if len(bands) > 1 else bands[0]
 
     def band(self, top: int, bottom: int) -> Tensor:
         """(B, queries of these rows, keys): scores after both fusions, ready for the softmax."""

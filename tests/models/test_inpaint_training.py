@@ -202,9 +202,8 @@ def test_a_short_run_lowers_the_loss(kind, photographs, features, tmp_path, monk
 def shrunk(config):
     """The same recipe, small enough to step here."""
     arguments = config["recipe"].get("arguments", {})
-    small = {
-        name: min(value, 4) if name in ("width", "blocks") else value for name, value in arguments.items()
-    }
+    most = {"width": 4, "blocks": 4, "side": 128}
+    small = {name: min(value, most.get(name, value)) for name, value in arguments.items()}
     asked = config["recipe"] | {"batch": 2, "arguments": small}
     if "side" in asked:
         asked |= {"side": 128, "critic_width": 4, "compile": False}

@@ -17,15 +17,23 @@ from tests.models.exporting import answered, exported
 ARGUMENTS: list[tuple[str, dict[str, Any]]] = [
     ("aot-gan", {"width": 4, "blocks": 2, "rates": [1, 2]}),
     ("aot-gan", {"width": 6, "blocks": 11, "rates": [1, 2, 4]}),
+    ("comodgan", {"side": 16, "width": 8}),
+    ("comodgan", {"side": 32, "width": 4, "layout": "migan"}),
+    ("context-encoder", {"width": 4, "bottleneck": 16, "centre": False}),
+    ("context-encoder", {"width": 6, "bottleneck": 10}),
     ("deepfill-v1", {"width": 4}),
     ("deepfill-v1", {"width": 6, "official": False}),
     ("deepfill-v2", {"width": 4}),
     ("deepfill-v2", {"width": 6, "sketch": False}),
     ("edge-connect", {"width": 4, "blocks": 2}),
     ("edge-connect", {"width": 6, "blocks": 11}),
+    ("gcpr", {"side": 32, "width": 8}),
+    ("gcpr", {"side": 64, "width": 4}),
     ("glcic", {"width": 16}),
     ("glcic", {"width": 4, "layout": "relu-first"}),
     ("glcic", {"width": 6, "layout": "openmmlab"}),
+    ("hifill", {"width": 4}),
+    ("hifill", {"width": 6}),
     ("lama", {"width": 8, "blocks": 2}),
     ("lama", {"width": 4, "blocks": 11, "global_share": 0.5}),
     ("madf", {"width": 4, "levels": 3, "hidden": 3}),
@@ -36,6 +44,10 @@ ARGUMENTS: list[tuple[str, dict[str, Any]]] = [
     ("partial-conv", {"width": 2, "levels": 6}),
     ("pen-net", {"width": 4, "depth": 3}),
     ("pen-net", {"width": 8, "depth": 4}),
+    ("region-norm", {"width": 4, "blocks": 2}),
+    ("region-norm", {"width": 6, "blocks": 11}),
+    ("region-wise", {"width": 8}),
+    ("region-wise", {"width": 6}),
 ]
 NAMES = sorted({name for name, _ in ARGUMENTS})
 SMALL = dict(reversed(ARGUMENTS))
@@ -90,7 +102,7 @@ def test_round_trip(name: str, arguments: dict[str, Any], wrapping: str) -> None
 @pytest.mark.parametrize("name", NAMES)
 def test_a_wrong_checkpoint_names_its_keys(name: str) -> None:
     public = importers()[name].to_public(seeded(name, SMALL[name]))
-    *_, lost = (key for key in public if key.endswith("bias"))
+    *_, lost = (key for key in public if key.endswith(("bias", "biases")))
     del public[lost]
     stranger = f"{lost.rpartition('.')[0]}.stranger"
     public[stranger] = torch.zeros(1)

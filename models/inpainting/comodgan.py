@@ -1,0 +1,144 @@
+"""comodgan: large scale image completion via co-modulated GANs (Zhao et al., ICLR 2021).
+
+An encoder down to a vector, and StyleGAN2's synthesis, whose every layer that vector and a latent modulate
+together. Two layouts of the same network: `official`, which draws its noise, and `migan`, the files that come
+with MI-GAN, which hold it. What a port of the official files forgets, the skip at 4x4, is here; what the
+official graph does at inference too, dropout of the vector, is not. Latent and drawn noise come from a seed.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.layers.chance import Seed, normal, seeds_of
+from models.layers.stylegan import Conv, Dense, Mapping, Noise, StyledLayer, ToRGB
+from models.network import Network, SizeRule
+from models.registry import architecture
+
+DEEPEST = 4
+CLAMP = 256.0
+FULL_AT = 64  # the size below which widths do not grow
+
+Layout = Literal["official", "migan"]
+
+
+class Encoder(nn.Module):
+    def __init__(self, sides: list[int], widths: dict[int, int], dense: int, clamp: float | None) -> None:
+        super().__init__()
+        self.enter = Conv(4, widths[sides[0]], kernel=1, clamp=clamp)
+        self.keep = nn.ModuleList(Conv(widths[side], widths[side], clamp=clamp) for side in sides)
+        self.halve = nn.ModuleList(
+            Conv(widths[side], widths[side // 2], halving=True, clamp=clamp) for side in sides[:-1]
+        )
+        self.dense = Dense(widths[DEEPEST] * DEEPEST**2, dense)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The vector, and each size's feature, the deepest last."""
+        x = self.enter(x)
+        skips = []
+        for level, keep in enumerate(self.keep):
+            x = keep(x)
+            skips.append(x)
+            if level < len(self.halve):
+                x = self.halve[level](x)
+        return self.dense(x.flatten(1)), skips
+
+
+class Level(nn.Module):
+    """One size of the synthesis."""
+
+    def __init__(
+        self, side: int, entering: int, leaving: int, style: int, noise: Noise, clamp: float | None
+    ) -> None:
+        super().__init__()
+        self.grown = StyledLayer(entering, leaving, style, True, noise, side, clamp)
+        self.kept = StyledLayer(leaving, leaving, style, False, noise, side, clamp)
+        self.picture = ToRGB(leaving, style)
+
+    def forward(
+        self,
+        x: Tensor,
+        picture: Tensor,
+        skip: Tensor,
+        style: Tensor,
+        noise: list[Tensor | None],
+    ) -> tuple[Tensor, Tensor]:
+        x = self.grown(x, style, noise[0]) + skip
+        x = self.kept(x, style, noise[1])
+        return x, self.picture(x, style, picture)
+
+
+@architecture(
+    "comodgan",
+    task="inpaint",
+    paper="Large Scale Image Completion via Co-Modulated Generative Adversarial Networks (ICLR 2021)",
+)
+class CoModGan(Network):
+    sides = SizeRule(minimum=512, multiple=512, maximum=512)
+    window = 512
+    mean_style: Tensor
+
+    def __init__(self, side: int = 512, width: int = 512, layout: Layout = "official") -> None:
+        super().__init__()
+        self.sides = SizeRule(side, side, side)
+        self.window = side
+        self.layout, self.width = layout, width
+        noise: Noise = "fixed" if layout == "migan" else "drawn"
+        clamp = CLAMP if layout == "migan" else None
+        sides = [side >> level for level in range((side // DEEPEST).bit_length())]
+        widths = {size: min(FULL_AT * width // size, width) for size in sides}
+        style = 3 * width
+        self.mapping = Mapping(width)
+        if layout == "migan":
+            self.register_buffer("mean_style", torch.zeros(width))
+        self.encoder = Encoder(sides, widths, 2 * width, clamp)
+        self.spread = Dense(2 * width, width * DEEPEST**2)
+        self.first = StyledLayer(width, width, style, False, noise, DEEPEST, clamp)
+        self.first_picture = ToRGB(width, style, first=True)
+        self.levels = nn.ModuleList(
+            Level(size, widths[size // 2], widths[size], style, noise, clamp) for size in sides[-2::-1]
+        )
+
+    def forward(
+        self,
+        image: Tensor,
+        mask: Tensor,
+        sketch: Tensor | None = None,
+        *,
+        seed: Seed = 0,
+        z: Tensor | None = None,
+        truncation_psi: float | Tensor | None = None,
+        **noise: Tensor,
+    ) -> Tensor:
+        """`z` (B, width) is the latent, `noise0`, `noise1` and so on the layers' noise from 4x4 upwards."""
+        known, seeds = 1 - mask, seeds_of(seed, image, self.training)
+        vector, skips = self.encoder(torch.cat([known - 0.5, (2 * image - 1) * known], 1))
+        style = torch.cat([self.style(seeds, z, truncation_psi, image.dtype).to(vector.dtype), vector], 1)
+        x = self.spread(vector).view(skips[-1].shape) + skips.pop()
+        x = self.first(x, style, self.noise(seeds, 0, DEEPEST, noise))
+        picture = self.first_picture(x, style)
+        for index, level in enumerate(self.levels):
+            size = skips[-1].shape[-1]
+            drawn = [self.noise(seeds, 2 * index + place, size, noise) for place in (1, 2)]
+            x, picture = level(x, picture, skips.pop(), style, drawn)
+        return (picture + 1) / 2
+
+    def style(
+        self, seeds: Tensor, z: Tensor | None, psi: float | Tensor | None, dtype: torch.dtype
+    ) -> Tensor:
+        latent = normal(seeds, 0, self.width) if z is None else z
+        style: Tensor = self.mapping(latent.to(dtype))
+        if psi is None:
+            return style
+        if self.layout != "migan":
+            raise ValueError("a file of the official layout holds no mean style to truncate to")
+        return self.mean_style + (style - self.mean_style) * psi
+
+    def noise(self, seeds: Tensor, index: int, side: int, given: dict[str, Tensor]) -> Tensor | None:
+        """None where the layer's own serves."""
+        if f"noise{index}" in given:
+            return given[f"noise{index}"]
+        return None if self.layout == "migan" else normal(seeds, 1 + index, 1, side, side)
