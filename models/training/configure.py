@@ -14,7 +14,7 @@ from torch import nn
 from models import registry
 from models.checkpoints.command import as_toml
 from models.manifest import MANIFEST, installed, read_weights
-from models.training import inpaint, loop, upscale
+from models.training import inpaint, loop, restore, upscale
 from models.training.errors import TrainingError
 from models.training.overlap import refuse_overlap
 
@@ -54,7 +54,8 @@ def train(
     judged = held_out or data_dir.resolve().parent / "eval"
     if held_out is not None or judged.is_dir():
         refuse_overlap(data_dir, judged)
-    make = RECIPES[registry.get(config["architecture"]).task]
+    taught = "lessons" in config["recipe"]
+    make = restore.make_recipe if taught else RECIPES[registry.get(config["architecture"]).task]
     recipe = make(config, data_dir, out.parent / "cache", best_device(), features)
     if start is not None:
         begin_as(recipe.net, start)
