@@ -83,7 +83,7 @@ def resample(picture: Picture, size: tuple[int, int], way: Image.Resampling) -> 
 
 
 def sensor_noise(picture: Picture, level: float, rng: np.random.Generator) -> Picture:
-    """Noise of a deviation of `level` in mid-grey: half of its power from counting light, half from reading."""
+    """Noise of this deviation in mid-grey: half of its power from counting light, half from reading."""
     values = picture.astype(np.float32)
     deviation = level * np.sqrt(0.5 + values / 255)
     return to_bytes(values + deviation * rng.standard_normal(values.shape, np.float32))

@@ -46,9 +46,7 @@ class RestoreConfig(UpscaleConfig):
     lessons: dict[str, Any] = field(default_factory=dict)  # of LessonsConfig
 
 
-class RestoreRecipe(UpscaleRecipe):
-    config: RestoreConfig
-
+class RestoreRecipe:
     def __init__(
         self,
         architecture: str,
@@ -58,7 +56,9 @@ class RestoreRecipe(UpscaleRecipe):
         device: torch.device,
         features: nn.Module | None,
     ) -> None:
-        super().__init__(architecture, config, data, cache, device)
+        self.config, self.device = config, device
+        self.plain = UpscaleRecipe(architecture, config, data, cache, device)
+        self.net, self.modules, self.optimisers = self.plain.net, self.plain.modules, self.plain.optimisers
         self.lessons = Lessons(cache, LessonsConfig(**config.lessons))
         if not len(self.lessons):
             raise TrainingError(f"no lessons in {self.lessons.folder}: python -m models.training.teacher")
@@ -69,7 +69,7 @@ class RestoreRecipe(UpscaleRecipe):
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
         config = self.config
         if rng.random() < config.exact:
-            scale, small, truth = super().batch(step, rng)
+            scale, small, truth = self.plain.batch(step, rng)
             return scale, small, truth, truth
         scale = SAME
         if rng.random() >= config.same:
@@ -119,10 +119,10 @@ class RestoreRecipe(UpscaleRecipe):
             losses["frequency"] = frequency(answer, target)
         if self.features is not None and self.config.perceptual:
             losses["perceptual"] = self.perceptual(answer, seen, step)
-        loss = sum(getattr(self.config, name, 1.0) * value for name, value in losses.items())
+        loss = torch.stack([getattr(self.config, name, 1.0) * value for name, value in losses.items()]).sum()
         optimiser = self.optimisers["net"]
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[union-attr, no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip)
         optimiser.step()
         return {name: value.detach() for name, value in losses.items()} | {"gradient": norm}

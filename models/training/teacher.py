@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("config", type=Path, help="a config with a table recipe.lessons")
     parser.add_argument("--data", type=Path, required=True, help="folder of photographs")
     parser.add_argument("--teacher", type=Path, required=True, help="Real-ESRGAN's weights, safetensors")
-    parser.add_argument("--cache", type=Path, required=True, help="where lessons and decoded pictures are kept")
+    parser.add_argument("--cache", type=Path, required=True, help="where they are kept")
     parser.add_argument("--count", type=int, required=True, help="of lessons, with those that are there")
     arguments = parser.parse_args()
     config = tomllib.loads(arguments.config.read_text(encoding="utf-8"))["recipe"]["lessons"]
