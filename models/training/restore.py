@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from models.features import load_features
 from models.layers.colours import luma
 from models.training.crops import degrade
+from models.training.discriminators import PatchCritic
 from models.training.errors import TrainingError
 from models.training.loop import Losses
+from models.training.losses.adversarial import CRITICS, GENERATORS
 from models.training.losses.perceptual import perceptual
 from models.training.losses.reconstruction import frequency
 from models.training.precision import autocast
@@ -29,6 +31,7 @@ from models.training.teacher import FACTOR, Lessons, LessonsConfig
 from models.training.upscale import TENTHS, WHOLE, UpscaleConfig, UpscaleRecipe
 
 SAME = Fraction(1)
+CRITIC_LAYERS = 4
 
 Batch = tuple[Fraction, Tensor, Tensor, Tensor]  # small pictures, targets by pixel and by feature
 
@@ -42,7 +45,11 @@ class RestoreConfig(UpscaleConfig):
     seen: float = 1.0  # the same for what the feature network is shown
     perceptual: float = 0.0
     frequency: float = 0.0
-    window: int = 96  # side of the part of each answer that the feature network looks at
+    adversarial: float = 0.0
+    adversary: str = "hinge"
+    critic_rate: float = 2e-4
+    critic_width: int = 64
+    window: int = 96  # side of the part of each answer that the feature network and the critic look at
     lessons: dict[str, Any] = field(default_factory=dict)  # of LessonsConfig
 
 
@@ -65,6 +72,17 @@ class RestoreRecipe:
         if config.perceptual and features is None:
             raise TrainingError("a perceptual loss needs a feature network: --features")
         self.features = features.to(device) if features else None
+        self.critic: PatchCritic | None = None
+        if config.adversarial:
+            self.critic = PatchCritic(config.critic_width, CRITIC_LAYERS, seen=3)
+            self.critic.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.modules["critic"] = self.critic
+            self.optimisers["critic"] = torch.optim.Adam(
+                self.critic.parameters(),
+                lr=config.critic_rate,
+                betas=(0.5, 0.99),
+                fused=device.type == "cuda",
+            )
 
     def batch(self, step: int, rng: np.random.Generator) -> Batch:
         config = self.config
@@ -79,6 +97,8 @@ class RestoreRecipe:
         chosen = rng.integers(len(records), size=config.batch)
         parts = (self.part(records[number], rng) for number in chosen)
         small, answer, truth = (torch.stack(part) for part in zip(*parts, strict=True))
+        # The teacher makes most pictures a little darker: its details are wanted, not its colours.
+        answer = answer + (small.float().mean((2, 3), True) - answer.float().mean((2, 3), True))
         if scale != FACTOR:
             side = int(config.patch * scale)
             answer, truth = (degrade(large, FACTOR / scale, side) for large in (answer, truth))
@@ -117,24 +137,44 @@ class RestoreRecipe:
         losses = {"l1": error.abs().mean(), "luma": luma(error).abs().mean()}
         if self.config.frequency:
             losses["frequency"] = frequency(answer, target)
+        taught: dict[str, Tensor] = {}
+        part = self.part_seen(answer.shape[-1], step)
         if self.features is not None and self.config.perceptual:
-            losses["perceptual"] = self.perceptual(answer, seen, step)
+            with autocast(self.device):
+                losses["perceptual"] = perceptual(self.features(answer[part]), self.features(seen[part]))
+        if self.critic is not None:
+            taught["critic"] = self.teach_critic(seen[part], answer[part].detach())
+            losses["adversarial"] = GENERATORS[self.config.adversary](self.judged(answer[part]))
         loss = torch.stack([getattr(self.config, name, 1.0) * value for name, value in losses.items()]).sum()
         optimiser = self.optimisers["net"]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip)
         optimiser.step()
-        return {name: value.detach() for name, value in losses.items()} | {"gradient": norm}
+        return {name: value.detach() for name, value in (losses | taught).items()} | {"gradient": norm}
 
-    def perceptual(self, answer: Tensor, seen: Tensor, step: int) -> Tensor:
-        assert self.features is not None
-        side = min(self.config.window, answer.shape[-1])
-        top, left = np.random.default_rng(step).integers(answer.shape[-1] - side + 1, size=2)
-        part = (..., slice(top, top + side), slice(left, left + side))
-        with torch.no_grad():
-            wanted = self.features(seen[part])
-        return perceptual(self.features(answer[part]), wanted)
+    def part_seen(self, length: int, step: int) -> tuple[Any, slice, slice]:
+        """Where the feature network and the critic look, to save their time."""
+        side = min(self.config.window, length)
+        top, left = (int(start) for start in np.random.default_rng(step).integers(length - side + 1, size=2))
+        return (..., slice(top, top + side), slice(left, left + side))
+
+    def judged(self, picture: Tensor) -> Tensor:
+        assert self.critic is not None
+        with autocast(self.device):
+            scores: Tensor = self.critic(2 * picture - 1)[-1]
+        return scores.float()
+
+    def teach_critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        assert self.critic is not None
+        self.critic.requires_grad_(True)
+        loss = CRITICS[self.config.adversary](self.judged(real), self.judged(fake))
+        optimiser = self.optimisers["critic"]
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        self.critic.requires_grad_(False)
+        return loss
 
     def sample(self, net: nn.Module) -> Image.Image:
         """What was given, ours, the teacher's and the truth side by side at x4, for the first lesson."""

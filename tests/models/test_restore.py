@@ -134,6 +134,16 @@ def recipe(photographs, cache, **config):
     return RestoreRecipe("meta-sr-small", asked, photographs, cache, CPU, None)
 
 
+def test_the_teachers_colours_are_not_learned(photographs, tmp_path):
+    made = recipe(photographs, tmp_path, exact=0.0, same=0.0, seen=0.0)
+    dark = made.lessons.records.copy()
+    dark["answer"] //= 2
+    made.lessons.read = lambda: dark
+    for step in range(4):
+        _, small, target, _ = made.batch(step, np.random.default_rng(step))
+        assert float((target.mean((2, 3)) - small.float().mean((2, 3))).abs().max()) < 3
+
+
 @pytest.mark.parametrize("same", [0.0, 1.0])
 def test_targets_are_the_answers_made_smaller(photographs, tmp_path, same):
     made = recipe(photographs, tmp_path, exact=0.0, same=same, whole=1.0, seen=0.0)
@@ -173,6 +183,15 @@ def test_a_share_of_batches_is_clean(photographs, tmp_path):
 def test_a_perceptual_loss_needs_features(photographs, tmp_path):
     with pytest.raises(TrainingError, match="--features"):
         recipe(photographs, tmp_path, perceptual=0.1)
+
+
+def test_a_critic_learns_beside_the_network(photographs, tmp_path):
+    made = recipe(photographs, tmp_path, exact=0.0, adversarial=0.1, critic_width=8)
+    before = {name: [x.clone() for x in module.parameters()] for name, module in made.modules.items()}
+    losses = made.step(made.batch(0, np.random.default_rng(0)), 0)
+    assert losses.keys() == {"l1", "luma", "adversarial", "critic", "gradient"}
+    for name, module in made.modules.items():
+        assert any(not torch.equal(x, y) for x, y in zip(before[name], module.parameters(), strict=True))
 
 
 def test_the_commands_make_lessons_and_train_on_them(photographs, teacher_file, tmp_path, monkeypatch):
