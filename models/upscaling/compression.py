@@ -5,26 +5,25 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from models.evaluation.metrics import luma
-
+GREY = (0.299, 0.587, 0.114)
 BLOCK = 8
 SIDE = 1024  # pixels in the middle that are looked at: more say nothing new
 LARGEST = 8.0  # what one jump counts for: edges of the scene would drown the blocks'
 
-# Of 59 photographs made two times smaller, none lossless is above 0.18; 52 are above the threshold after JPEG of
-# quality 75, 58 of 60, all of 40.
+# Of 59 lossless photographs made two times smaller none is above 0.19; saved as JPEG of quality 75, 56 are
+# above the threshold, of 60 all, of 90 half.
 THRESHOLD = 0.2
 
 
 def blockiness(picture: npt.NDArray[np.uint8]) -> float:
     """Grey levels by which brightness jumps more at blocks' borders than beside them, RGB (H, W, 3).
 
-    The borders are those eighth rows and columns where it jumps most; of the two directions the lesser counts,
-    for many scenes repeat themselves in one.
+    The borders are those eighth rows and columns where it jumps most; of the two directions the lesser
+    counts, for many scenes repeat themselves in one.
     """
     height, width = picture.shape[:2]
     top, left = max(0, (height - SIDE) // 2), max(0, (width - SIDE) // 2)
-    plane = luma(picture[top : top + SIDE, left : left + SIDE])
+    plane = picture[top : top + SIDE, left : left + SIDE] @ np.array(GREY)
     if min(plane.shape) < 2 * BLOCK:
         return 0.0
     return min(jump(plane), jump(plane.T))
