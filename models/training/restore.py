@@ -42,7 +42,7 @@ class RestoreConfig(UpscaleConfig):
     same: float = 0.1  # share of the others at a scale of 1
     border: int = 4  # small pixels of a lesson that are left out: the teacher saw too little beyond them
     truth: float = 0.0  # how much of the truth is mixed into the teacher's answer, pixel by pixel
-    seen: float = 1.0  # the same for what the feature network is shown
+    seen: float = 0.5  # share of the samples that the feature network and the critic compare with the truth
     perceptual: float = 0.0
     frequency: float = 0.0
     adversarial: float = 0.0
@@ -104,9 +104,10 @@ class RestoreRecipe:
             answer, truth = (degrade(large, FACTOR / scale, side) for large in (answer, truth))
         known = torch.from_numpy(records["known"][chosen] >= float(scale))
         clean = torch.from_numpy(records["clean"][chosen])
+        shown = torch.from_numpy(rng.random(config.batch) < config.seen)
         targets = [
-            torch.lerp(answer.float(), truth.float(), share[:, None, None, None])
-            for share in (known * torch.where(clean, 1.0, part) for part in (config.truth, config.seen))
+            torch.lerp(answer.float(), truth.float(), (known * share)[:, None, None, None])
+            for share in (torch.where(clean, 1.0, config.truth), (clean | shown).float())
         ]
         return scale, small.to(self.device), targets[0].to(self.device), targets[1].to(self.device)
 
@@ -141,7 +142,9 @@ class RestoreRecipe:
         part = self.part_seen(answer.shape[-1], step)
         if self.features is not None and self.config.perceptual:
             with autocast(self.device):
-                losses["perceptual"] = perceptual(self.features(answer[part]), self.features(seen[part]))
+                ours, wanted = self.features(answer[part]), self.features(seen[part])
+            # The first features see single pixels, which the L1 distance judges already.
+            losses["perceptual"] = perceptual(ours[1:], wanted[1:])
         if self.critic is not None:
             taught["critic"] = self.teach_critic(seen[part], answer[part].detach())
             losses["adversarial"] = GENERATORS[self.config.adversary](self.judged(answer[part]))

@@ -166,7 +166,8 @@ def test_the_truth_is_a_target_where_it_is_known(photographs, tmp_path):
     _, small, target, seen = made.batch(0, np.random.default_rng(0))
     assert torch.equal(target, seen)
     assert float((target - small).abs().mean()) < 10
-    damaged = recipe(photographs, tmp_path, exact=0.0, same=1.0, degradations={"clean": 0.0, "plain": 1.0})
+    plain = {"clean": 0.0, "plain": 1.0}
+    damaged = recipe(photographs, tmp_path, exact=0.0, same=1.0, seen=1.0, degradations=plain)
     _, small, target, seen = damaged.batch(0, np.random.default_rng(0))
     assert float((target - seen).abs().mean()) > 1  # the answer, and the truth
 
