@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from models.evaluation import inpaint
-from models.evaluation.upscale import SCALES, as_markdown, evaluate_upscale
+from models.evaluation.upscale import SCALES, Damage, as_markdown, evaluate_upscale
 
 
 def build_parser(program: str) -> argparse.ArgumentParser:
@@ -16,6 +16,10 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     upscale.add_argument("folders", type=Path, nargs="+", help="folders of PNG pictures: Set5, Set14 ...")
     upscale.add_argument("--model", action="append", help="may be repeated; default: all installed")
     upscale.add_argument("--scale", type=float, action="append", help=f"may be repeated; default: {SCALES}")
+    upscale.add_argument("--noise", type=float, default=0.0, help="deviation of noise in the small pictures")
+    upscale.add_argument("--jpeg", type=int, metavar="QUALITY", help="of the small pictures, saved as JPEG")
+    upscale.add_argument("--webp", type=int, metavar="QUALITY", help="of the small pictures, saved as WebP")
+    upscale.add_argument("--features", type=Path, help="feature network, for the perceptual distance")
     upscale.add_argument("--limit", type=int, help="the first pictures of each folder alone")
     upscale.add_argument("--device", help="default: a GPU if there is one")
     upscale.add_argument("-o", "--output", type=Path, help="also write OUTPUT.json and OUTPUT.md")
@@ -41,6 +45,8 @@ def main(argv: list[str] | None = None, program: str = "models.evaluation") -> i
         out=arguments.output,
         device=arguments.device,
         limit=arguments.limit,
+        damage=Damage(arguments.noise, arguments.jpeg, arguments.webp),
+        features=arguments.features,
     )
     print(as_markdown(answer), end="")
     return 0

@@ -1,7 +1,8 @@
 """Upscalers against bicubic and Lanczos on folders of pictures, by the benchmarks' protocol.
 
 A picture is cut to whole small pixels, made small by the standard bicubic resize, enlarged, rounded to uint8
-and compared in luma with ceil(scale) pixels shaved off each border.
+and compared in luma with ceil(scale) pixels shaved off each border. Small pictures may be damaged first, as
+those are that people have; the distance in a feature network's eyes then tells more than decibels do.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,15 +24,44 @@ from torch import nn
 
 from models import manifest
 from models.evaluation.metrics import luma, psnr, shave, ssim
+from models.features import load_features, perceptual_distance
 from models.imresize import imresize
 from models.layers.placement import exact
+from models.training.degradations import jpeg, sensor_noise, webp
 from models.upscaling.upscaler import steps
 
 Picture = npt.NDArray[np.uint8]
 Enlarge = Callable[[Picture, Fraction, tuple[int, int]], Picture]
+Distance = Callable[[Picture, Picture], float]
 
 SCALES = (1.5, 2.0, 2.7, 3.0, 3.3, 4.0)
+DIGITS = {"psnr": 3, "ssim": 4, "distance": 4}
 PREPARED = re.compile(r"_(hr|lr)_x\d$")  # some copies of Set5 carry its pairs beside the pictures
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What is done to small pictures before they are enlarged, in the order of the fields."""
+
+    noise: float = 0.0  # of a sensor, as its deviation in mid-grey
+    jpeg: int | None = None  # quality, and so on
+    webp: int | None = None
+
+    def __call__(self, small: Picture, seed: int) -> Picture:
+        if self.noise:
+            small = sensor_noise(small, self.noise, np.random.default_rng(seed))
+        if self.jpeg is not None:
+            small = jpeg(small, self.jpeg)
+        return small if self.webp is None else webp(small, self.webp)
+
+    def __str__(self) -> str:
+        done = [f"noise {self.noise:g}"] if self.noise else []
+        done += [f"JPEG {self.jpeg}"] if self.jpeg is not None else []
+        done += [f"WebP {self.webp}"] if self.webp is not None else []
+        return ", ".join(done) or "clean"
+
+
+CLEAN = Damage()
 
 
 def bicubic(small: Picture, scale: Fraction, size: tuple[int, int]) -> Picture:
@@ -79,18 +110,38 @@ def pictures_in(folder: Path) -> list[Path]:
     return found
 
 
-def compare(enlarge: Enlarge, files: Iterable[Path], scale: Fraction) -> tuple[float, float]:
-    """Mean PSNR and SSIM over `files`."""
+def by_features(net: nn.Module, device: torch.device) -> Distance:
+    net = net.to(device)
+
+    @torch.inference_mode()
+    def distance(one: Picture, other: Picture) -> float:
+        images = (
+            torch.tensor(picture, device=device).permute(2, 0, 1)[None].float() / 255
+            for picture in (one, other)
+        )
+        return float(perceptual_distance(*(net(image) for image in images)))
+
+    return distance
+
+
+def compare(
+    enlarge: Enlarge, files: Iterable[Path], scale: Fraction, damage: Damage, distance: Distance | None
+) -> dict[str, float]:
+    """Means over `files`."""
     scores = []
-    for path in files:
+    for number, path in enumerate(files):
         picture = np.asarray(Image.open(path).convert("RGB"))
         small, truth = pair(picture, scale)
-        answer = enlarge(small, scale, (truth.shape[0], truth.shape[1]))
+        answer = enlarge(damage(small, number), scale, (truth.shape[0], truth.shape[1]))
         border = math.ceil(scale)
         one, other = (shave(luma(pixels), border) for pixels in (answer, truth))
-        scores.append((psnr(one, other), ssim(one, other)))
-    decibels, likeness = np.mean(scores, axis=0)
-    return float(decibels), float(likeness)
+        score = {"psnr": psnr(one, other), "ssim": ssim(one, other)}
+        scores.append(score | ({"distance": distance(answer, truth)} if distance else {}))
+    return {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
+
+
+def rounded(value: float, digits: int) -> float | None:
+    return round(value, digits) if math.isfinite(value) else None  # JSON has no infinity
 
 
 def evaluate_upscale(
@@ -101,11 +152,14 @@ def evaluate_upscale(
     device: str | None = None,
     limit: int | None = None,
     networks: Mapping[str, nn.Module] | None = None,
+    damage: Damage = CLEAN,
+    features: Path | None = None,
 ) -> dict[str, Any]:
     """PSNR and SSIM by picture set, scale and method; with `out`, also as `out`.json and `out`.md.
 
     `models` are names of the manifest (by default all installed upscalers), `networks` are judged besides
-    them, `limit` takes the first pictures of each set alone.
+    them, `limit` takes the first pictures of each set alone. `features` is the file of a feature network, in
+    whose eyes the distance is measured too.
     """
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if models is None:
@@ -113,15 +167,19 @@ def evaluate_upscale(
     methods: dict[str, Enlarge] = {"bicubic": bicubic, "lanczos": lanczos}
     methods |= {name: by_network(manifest.load(name), where) for name in models}
     methods |= {name: by_network(net, where) for name, net in (networks or {}).items()}
+    distance = by_features(load_features(features), where) if features else None
     rows = []
     for name, folder in data.items():
         files = pictures_in(folder)[:limit]
         for scale in scales:
             for method, enlarge in methods.items():
-                decibels, likeness = compare(enlarge, files, exact(scale))
+                scores = compare(enlarge, files, exact(scale), damage, distance)
                 row = {"set": name, "pictures": len(files), "scale": scale, "method": method}
-                rows.append(row | {"psnr": round(decibels, 3), "ssim": round(likeness, 4)})
-    answer = {"protocol": "PSNR and SSIM of luma, ceil(scale) pixels shaved", "rows": rows}
+                rows.append(row | {key: rounded(value, DIGITS[key]) for key, value in scores.items()})
+    protocol = "PSNR and SSIM of luma, ceil(scale) pixels shaved"
+    if features:
+        protocol += f"; perceptual distance by {features.stem}"
+    answer = {"protocol": protocol, "small pictures": str(damage), "rows": rows}
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.with_name(out.name + ".json").write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
@@ -130,11 +188,13 @@ def evaluate_upscale(
 
 
 def as_markdown(answer: dict[str, Any]) -> str:
-    """A line a set and scale, a column a method, PSNR / SSIM in each cell."""
+    """A line a set and scale, a column a method, PSNR / SSIM (/ distance) in each cell."""
     methods = list(dict.fromkeys(row["method"] for row in answer["rows"]))
     lines: dict[tuple[str, float], dict[str, str]] = {}
     for row in answer["rows"]:
-        cell = f"{row['psnr']:.2f} / {row['ssim']:.4f}"
+        decibels = "equal" if row["psnr"] is None else f"{row['psnr']:.2f}"
+        cell = f"{decibels} / {row['ssim']:.4f}"
+        cell += f" / {row['distance']:.3f}" if "distance" in row else ""
         lines.setdefault((row["set"], row["scale"]), {})[row["method"]] = cell
     head = [f"| set | scale | {' | '.join(methods)} |", "| --- " * (len(methods) + 2) + "|"]
     body = [

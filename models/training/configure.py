@@ -14,7 +14,7 @@ from torch import nn
 from models import registry
 from models.checkpoints.command import as_toml
 from models.manifest import MANIFEST, installed, read_weights
-from models.training import foreground_aware, inpaint, loop, upscale
+from models.training import foreground_aware, inpaint, loop, restore, upscale
 from models.training.errors import TrainingError
 from models.training.overlap import refuse_overlap
 
@@ -28,7 +28,10 @@ RECIPES: dict[registry.Task, MakeRecipe] = {
 OWN_RECIPES: dict[str, MakeRecipe] = {"foreground-aware": foreground_aware.make_recipe}
 
 
-def maker(architecture: str) -> MakeRecipe:
+def maker(config: dict[str, Any]) -> MakeRecipe:
+    architecture = config["architecture"]
+    if "lessons" in config["recipe"]:
+        return restore.make_recipe
     return OWN_RECIPES.get(architecture) or RECIPES[registry.get(architecture).task]
 
 
@@ -61,9 +64,7 @@ def train(
     if held_out is not None or judged.is_dir():
         refuse_overlap(data_dir, judged)
     try:
-        recipe = maker(config["architecture"])(
-            config, data_dir, out.parent / "cache", best_device(), features
-        )
+        recipe = maker(config)(config, data_dir, out.parent / "cache", best_device(), features)
     except TypeError as error:  # a name in the config that the recipe does not know
         raise TrainingError(f"{config_path.name}: {error}") from error
     if start is not None:

@@ -333,9 +333,7 @@ def test_the_local_critic_looks_where_the_hole_is():
 @pytest.mark.parametrize("file", sorted(Path("configs").glob("*.toml")), ids=lambda file: file.stem)
 def test_configs_make_recipes_of_files_that_ship(file, photographs, features, tmp_path):
     config = tomllib.loads(file.read_text())
-    recipe = maker(config["architecture"])(
-        shrunk(config), photographs, tmp_path / "cache", torch.device("cpu"), features
-    )
+    recipe = maker(config)(shrunk(config), photographs, tmp_path / "cache", torch.device("cpu"), features)
     Schedule(**config["schedule"])
     rng = np.random.default_rng(0)
     assert all(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import models
 from models.evaluation import evaluate_upscale
 from models.evaluation.command import main
 from models.evaluation.metrics import luma, psnr, shave, ssim
-from models.evaluation.upscale import bicubic, by_network, lanczos, pair, pictures_in
+from models.evaluation.upscale import CLEAN, Damage, bicubic, by_network, lanczos, pair, pictures_in
+from models.features import TinyDarknet
 
 
 @pytest.fixture
@@ -104,3 +107,53 @@ def test_the_command_prints_and_writes_the_table(folder, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "| bicubic | lanczos | meta-sr-small |" in printed
     assert printed == out.with_name(f"{out.name}.md").read_text()
+
+
+@pytest.fixture
+def eyes(tmp_path):
+    torch.manual_seed(0)
+    net = TinyDarknet()
+    with torch.no_grad():
+        for weights in net.parameters():
+            # As loud as what enters: with torch's own beginning nothing is left of the picture but biases.
+            weights.copy_(torch.randn_like(weights) / weights[0].numel() ** 0.5 if weights.ndim > 1 else 0)
+    file = tmp_path / "eyes.safetensors"
+    save_file(net.state_dict(), file)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("more", "less"),
+    [(Damage(jpeg=20), Damage(jpeg=80)), (Damage(noise=20), Damage(noise=5)), (Damage(webp=5), CLEAN)],
+)
+def test_more_damage_is_further_from_the_truth(folder, eyes, more, less):
+    scores = []
+    for damage in (more, less):
+        answer = evaluate_upscale(
+            {"waves": folder}, [], [1.0, 2.0], damage=damage, features=eyes, device="cpu"
+        )
+        assert answer["small pictures"] == str(damage)
+        scores.append({(row["scale"], row["method"]): row for row in answer["rows"]})
+    assert scores[0].keys() == {(scale, name) for scale in (1.0, 2.0) for name in ("bicubic", "lanczos")}
+    for key, worse in scores[0].items():
+        assert worse["distance"] > scores[1][key]["distance"]
+        assert (worse["psnr"] or math.inf) < (scores[1][key]["psnr"] or math.inf)
+
+
+def test_an_undamaged_picture_at_its_own_size_is_equal_to_the_truth(folder, eyes, tmp_path):
+    out = tmp_path / "table"
+    answer = evaluate_upscale({"waves": folder}, [], [1.0], out=out, features=eyes, device="cpu")
+    row = answer["rows"][0]
+    assert (row["psnr"], row["ssim"], row["distance"]) == (None, 1, 0)  # JSON has no infinity
+    assert "| equal / 1.0000 / 0.000 |" in out.with_name("table.md").read_text()
+
+
+def test_the_command_damages_the_small_pictures(folder, eyes, tmp_path, capsys):
+    out = tmp_path / "table"
+    damage = ["--jpeg", "40", "--noise", "3", "--webp", "50", "--features", str(eyes)]
+    arguments = ["upscale", str(folder), "--scale", "2", "--device", "cpu", "--model", "meta-sr-small"]
+    assert main([*arguments, *damage, "--output", str(out)]) == 0
+    assert (
+        json.loads(out.with_name("table.json").read_text())["small pictures"] == "noise 3, JPEG 40, WebP 50"
+    )
+    assert capsys.readouterr().out.splitlines()[-1].count(" / ") == 6
