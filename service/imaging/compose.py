@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -15,7 +16,7 @@ def paste(canvas: Pixels, fill: Pixels, box: Box, blend: npt.NDArray[np.float32]
     weight = blend[box.slices]
     fill = fill[: box.height, : box.width]
     whole = weight >= 1
-    target[whole] = fill[whole]
+    cv2.copyTo(fill, whole.view(np.uint8), target)
     partly = (weight > 0) & ~whole
     if partly.any():
         share = weight[partly][:, None]

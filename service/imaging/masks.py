@@ -16,6 +16,8 @@ HALF = 128  # from here on a soft mask counts as hole
 
 
 def luma(picture: Picture) -> Plane:
+    if picture.gray:
+        return to_bytes(picture.pixels[..., 0])
     return cv2.cvtColor(to_bytes(picture.pixels), cv2.COLOR_RGB2GRAY).astype(np.uint8)
 
 

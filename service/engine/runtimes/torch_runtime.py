@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -125,8 +126,9 @@ class TorchResident:
 
     @torch.inference_mode()
     def _run(self, windows: Sequence[Window]) -> list[Pixels]:
+        like = windows[0].pixels
         image = to_unit(np.stack([window.pixels for window in windows]), self._device)
-        compute: Callable[[Tensor], list[Tensor]]
+        compute: Callable[[Tensor], Tensor | list[Tensor]]
         if isinstance(windows[0], InpaintWindow):
             holes = cast(Sequence[InpaintWindow], windows)
             compute = lambda image: self._fill(image, holes)  # noqa: E731
@@ -134,23 +136,23 @@ class TorchResident:
             tiles = cast(Sequence[UpscaleTile], windows)
             compute = lambda image: self._enlarge(image, tiles)  # noqa: E731
         # Sixteen bits a channel do not survive arithmetic in half precision.
-        if self._half is not None and windows[0].pixels.dtype == np.uint8:
+        if self._half is not None and like.dtype == np.uint8:
             with torch.autocast(self._device.type, dtype=self._half):
                 answers = compute(image)
             if all(map(finite, answers)):
-                return [from_unit(answer, windows[0].pixels) for answer in answers]
+                return [from_unit(answer, like) for answer in answers]
             log.warning("half precision overflowed; the batch runs again in float32")
         answers = compute(image)
         if not all(map(finite, answers)):
             raise NotFinite("the network's answer is not finite")
-        return [from_unit(answer, windows[0].pixels) for answer in answers]
+        return [from_unit(answer, like) for answer in answers]
 
-    def _fill(self, image: Tensor, windows: Sequence[InpaintWindow]) -> list[Tensor]:
+    def _fill(self, image: Tensor, windows: Sequence[InpaintWindow]) -> Tensor:
         hole = self._plane([window.hole for window in windows])
         sketches = [window.sketch for window in windows if window.sketch is not None]
         extra = {"sketch": self._plane(sketches)} if sketches else {}
         filled = self.net(image, hole, **extra)
-        return list(torch.where(hole > 0, filled.float(), image))
+        return torch.where(hole > 0, filled.float(), image)
 
     def _enlarge(self, image: Tensor, tiles: Sequence[UpscaleTile]) -> list[Tensor]:
         features = self.net.features(image)
@@ -165,16 +167,18 @@ class TorchResident:
 
 def to_unit(pixels: np.ndarray[Any, Any], device: torch.device) -> Tensor:
     """(batch, height, width, channel) integers to (batch, channel, height, width) in [0, 1]."""
-    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / peak(pixels)
+    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float().div_(peak(pixels))
 
 
 def from_unit(image: Tensor, like: Pixels) -> Pixels:
-    """(channel, height, width) back to integers, clamped and rounded before they leave the device."""
-    values = (image.float().clamp(0, 1) * peak(like)).round().permute(1, 2, 0).contiguous()
+    """(channel, height, width) back to integers, rounded and clamped before they leave the device."""
+    # The product is the one copy; what follows works in it.
+    values = (image.float() * peak(like)).round_().clamp_(0, peak(like)).permute(1, 2, 0).contiguous()
     if like.dtype == np.uint8:
         return values.to(torch.uint8).cpu().numpy()
     return values.to(torch.int32).cpu().numpy().astype(np.uint16)
 
 
 def finite(answer: Tensor) -> bool:
-    return bool(torch.isfinite(answer).all())
+    """By the sum, which needs no second picture: one value that is not finite makes it so."""
+    return math.isfinite(answer.sum(dtype=torch.float32))
