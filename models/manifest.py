@@ -39,6 +39,7 @@ class ModelEntry:
     licence: str = ""
     source: str = ""
     default_on: tuple[str, ...] = ()  # device kinds ("cpu", "cuda") on which this is its task's default
+    lossy_on: tuple[str, ...] = ()  # and those on which it is for pictures that came compressed with loss
     quality: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -71,7 +72,8 @@ def read_manifest(folder: Path) -> list[ModelEntry]:
     entries = []
     for row in rows:
         row = dict(row)
-        row["default_on"] = tuple(row.get("default_on", ()))
+        for field_of_devices in ("default_on", "lossy_on"):
+            row[field_of_devices] = tuple(row.get(field_of_devices, ()))
         if row.get("file") and Path(row["file"]).name != row["file"]:
             raise WeightsError(f"{path}: file of model {row.get('name')!r} must be a plain file name")
         entries.append(ModelEntry(folder=folder, **row))
@@ -83,10 +85,15 @@ def installed(own: Path | None = None) -> dict[str, ModelEntry]:
     return {entry.name: entry for folder in weights_folders(own) for entry in read_manifest(folder)}
 
 
-def default_model(task: registry.Task, device: str, models: dict[str, ModelEntry] | None = None) -> str:
+def default_model(
+    task: registry.Task, device: str, models: dict[str, ModelEntry] | None = None, lossy: bool = False
+) -> str:
     """The model (of `models`, or of all installed ones) that answers when the caller names none."""
     entries = installed() if models is None else models
     candidates = [entry for entry in entries.values() if entry.task == task]
+    for entry in reversed(candidates if lossy else []):
+        if device in entry.lossy_on:
+            return entry.name
     for entry in reversed(candidates):
         if device in entry.default_on:
             return entry.name

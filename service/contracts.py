@@ -33,8 +33,11 @@ class Dispatcher(Protocol):
 
     def models(self) -> list[dict[str, Any]]: ...
 
-    def resolve(self, task: Task, name: str | None) -> tuple[str, str]:
-        """Name and weights digest of the model that answers; NotFound when there is none."""
+    def resolve(self, task: Task, name: str | None, lossy: bool = False) -> tuple[str, str]:
+        """Name and weights digest of the model that answers; NotFound when there is none.
+
+        `lossy` says that the picture came compressed with loss, for which there may be another default.
+        """
 
     async def load(self, name: str) -> None: ...
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from service.errors import Problem
+from service.formats import is_lossy
 from service.settings import Settings
 from service.work import TASKS, Parameters, Result, Run, Task, Work
 
@@ -50,8 +51,8 @@ def pipeline_of(settings: Settings) -> Iterator[Pipeline]:
 async def answer_files(
     pipeline: Pipeline, task: Task, parameters: Parameters, files: dict[str, Path]
 ) -> Result:
-    model = pipeline.catalogue.resolve(task, parameters.model)
     content = {name: path.read_bytes() for name, path in files.items()}
+    model = pipeline.catalogue.resolve(task, parameters.model, is_lossy(content["image"]))
     work = Work.create(task, model.name, model.digest, parameters, content, files["image"].name)
     return await pipeline.answer(Run(work))
 

@@ -18,7 +18,7 @@ from service.cache.answers import Caching
 from service.local.dispatcher import LocalDispatcher, end_process
 from service.observability.metrics import Metrics
 from service.redis.consumer import Consumer
-from service.redis.fleet import Announcement
+from service.redis.fleet import LOSSY, Announcement
 from service.redis.streams import WorkerStreams
 from service.settings import Settings
 from service.shutdown import Shutdown
@@ -58,9 +58,10 @@ class Worker:
         tasks = {name: self._catalogue.entry(name).task for name in self.hosted}
         defaults: dict[str, str] = {}
         for task in set(tasks.values()):
-            default = self._catalogue.default(task)
             hosted = [name for name in self.hosted if tasks[name] == task]
-            defaults[task] = default if default in hosted else hosted[0]
+            for key, lossy in ((task, False), (task + LOSSY, True)):
+                default = self._catalogue.default(task, lossy)
+                defaults[key] = default if default in hosted else hosted[0]
         models = [model for model in self._local.models() if model["name"] in tasks]
         return Announcement(models, defaults, seconds)
 

@@ -14,6 +14,7 @@ from service.api.services import Services
 from service.api.uploads import Upload
 from service.cache.answers import known
 from service.errors import BadRequest, Cancelled
+from service.formats import is_lossy
 from service.observability.logs import request_id
 from service.work import CacheState, Deadline, Result, Run, TaskKind, Work
 
@@ -42,8 +43,9 @@ async def unless_gone(request: Request, work: Awaitable[T]) -> T:
 
 def work_of(at: Services, kind: TaskKind, upload: Upload) -> Work:
     parameters = upload.parameters(kind.parameters)
-    model, digest = at.dispatcher.resolve(kind.name, parameters.model)
-    if "image" not in upload.files:
+    image = upload.files.get("image")
+    model, digest = at.dispatcher.resolve(kind.name, parameters.model, is_lossy(image or b""))
+    if image is None:
         raise BadRequest("There is no picture: send it as the multipart file 'image'.")
     return Work.create(kind.name, model, digest, parameters, upload.files, request_id.get())
 

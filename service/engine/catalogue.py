@@ -43,9 +43,9 @@ class Catalogue:
         self._traits: dict[str, Traits] = {}
         self._lock = threading.Lock()
 
-    def default(self, task: Task) -> str:
+    def default(self, task: Task, lossy: bool = False) -> str:
         try:
-            return default_model(task, self._device.partition(":")[0], self.entries)
+            return default_model(task, self._device.partition(":")[0], self.entries, lossy)
         except WeightsError as error:
             raise Unavailable(str(error)) from error
 
@@ -54,8 +54,8 @@ class Catalogue:
             raise NotFound(f"There is no model {name!r}; installed are: {', '.join(self.entries) or 'none'}.")
         return self.entries[name]
 
-    def resolve(self, task: Task, name: str | None) -> ModelEntry:
-        entry = self.entry(name or self.default(task))
+    def resolve(self, task: Task, name: str | None, lossy: bool = False) -> ModelEntry:
+        entry = self.entry(name or self.default(task, lossy))
         if entry.task != task:
             fitting = ", ".join(other.name for other in self.entries.values() if other.task == task)
             raise NotFound(f"Model {entry.name!r} cannot {task}; those that can: {fitting or 'none'}.")

@@ -74,8 +74,8 @@ class LocalDispatcher:
             return False, "the default models are being loaded"
         return alive, reason
 
-    def resolve(self, task: Task, name: str | None) -> tuple[str, str]:
-        entry = self.catalogue.resolve(task, name)
+    def resolve(self, task: Task, name: str | None, lossy: bool = False) -> tuple[str, str]:
+        entry = self.catalogue.resolve(task, name, lossy)
         return entry.name, entry.digest
 
     def models(self) -> list[dict[str, Any]]:

@@ -21,20 +21,23 @@ log = logging.getLogger("retouch.redis")
 FAILURES = (RedisError, OSError)
 TIMEOUT = 2.0  # seconds one command may take, several megabytes of pictures included
 SLACK = 5.0  # seconds after which a read that should have ended by itself is given up with its connection
-# One a command under way. The client's own limit of a hundred turned a burst of requests into failures.
-CONNECTIONS = 1000
+# Commands take a millisecond: beyond so many at once they wait for each other's connections. Without a limit
+# a burst leaves a connection for each of its requests, and none is ever given back.
+CONNECTIONS = 64
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0
 
 
 def connect(url: str) -> aioredis.Redis:
     """For commands. One retry without a pause: after a restart every pooled connection fails exactly once."""
-    return aioredis.Redis.from_url(
+    pool = aioredis.BlockingConnectionPool.from_url(
         url,
         socket_timeout=TIMEOUT,
         socket_connect_timeout=TIMEOUT,
         max_connections=CONNECTIONS,
+        timeout=TIMEOUT,
         retry=Retry(NoBackoff(), 1),
     )
+    return aioredis.Redis.from_pool(pool)
 
 
 def connect_blocking(url: str, seconds: float) -> aioredis.Redis:
@@ -45,7 +48,6 @@ def connect_blocking(url: str, seconds: float) -> aioredis.Redis:
         url,
         socket_timeout=seconds + SLACK,
         socket_connect_timeout=TIMEOUT,
-        max_connections=CONNECTIONS,
         retry=Retry(NoBackoff(), 0),
     )
 

@@ -194,7 +194,9 @@ class Consumer:
         try:
             watched = entry.priority == "batch"
             async with reporting(self._streams, entry) if watched else nullcontext(Progress()) as progress:
-                run = self._held[entry] = Run(work_from(upload), deadline_from(upload, seconds), progress)
+                run = Run(work_from(upload), deadline_from(upload, seconds), progress)
+                run.looked_up = entry.priority == "interactive"  # by the API, right before
+                self._held[entry] = run
                 request_id.set(run.work.request_id)
                 result = await self._submit(run)
             # Whoever looked after the deadline has been told that it failed.

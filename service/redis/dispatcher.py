@@ -71,8 +71,8 @@ class RedisDispatcher:
     def models(self) -> list[dict[str, Any]]:
         return self.fleet.models()
 
-    def resolve(self, task: Task, name: str | None) -> tuple[str, str]:
-        return self.fleet.resolve(task, name)
+    def resolve(self, task: Task, name: str | None, lossy: bool = False) -> tuple[str, str]:
+        return self.fleet.resolve(task, name, lossy)
 
     async def load(self, name: str) -> None:
         if name not in (row["name"] for row in self.fleet.models()):

@@ -16,6 +16,7 @@ from service.work import Task
 
 SILENCE = 15  # seconds without an announcement after which a worker counts as gone
 REFRESH = 1.0  # seconds between two looks at the fleet
+LOSSY = ":lossy"
 # Until a worker has measured itself. Short queues at first do less harm than promises that are not kept.
 GUESSED_SECONDS = 1.0
 
@@ -23,7 +24,7 @@ GUESSED_SECONDS = 1.0
 @dataclass(frozen=True)
 class Announcement:
     models: list[dict[str, Any]]  # as GET /models lists them
-    defaults: dict[str, str]  # task to model
+    defaults: dict[str, str]  # task to model; and `LOSSY` after the task to that of compressed pictures
     seconds: float | None  # a job, while there is work
 
     def pack(self) -> str:
@@ -88,10 +89,10 @@ class Fleet:
     def models(self) -> list[dict[str, Any]]:
         return list(self._models.values())
 
-    def resolve(self, task: Task, name: str | None) -> tuple[str, str]:
+    def resolve(self, task: Task, name: str | None, lossy: bool = False) -> tuple[str, str]:
         if not self.seen:
             raise Unavailable("No worker has come up yet.", retry_after=5)
-        name = name or self._defaults.get(task)
+        name = name or (lossy and self._defaults.get(task + LOSSY)) or self._defaults.get(task)
         model = self._models.get(name or "")
         if model is None or model["task"] != task:
             fitting = ", ".join(name for name, model in self._models.items() if model["task"] == task)

@@ -41,7 +41,7 @@ class EchoDispatcher:
     def models(self) -> list[dict[str, Any]]:
         return [{"name": "echo", "task": "inpaint"}]
 
-    def resolve(self, task: Task, name: str | None) -> tuple[str, str]:
+    def resolve(self, task: Task, name: str | None, lossy: bool = False) -> tuple[str, str]:
         if name not in (None, "echo"):
             raise NotFound("No such model; installed are: echo.")
         return "echo", "digest"

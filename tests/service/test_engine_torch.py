@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from service.engine.catalogue import Catalogue
@@ -14,6 +16,7 @@ from service.engine.isolation import run_isolated
 from service.engine.runtimes.torch_runtime import NotFinite, TorchResident, TorchRuntime, half_type
 from service.engine.windows import InpaintWindow, UpscaleTile
 from service.errors import ComputeFailed, NotFound
+from service.formats import is_lossy
 from tests.service.toys import ToyEnlarge, ToyFill, install_toys
 
 CPU = torch.device("cpu")
@@ -107,6 +110,35 @@ def test_the_catalogue_knows_a_network_without_loading_it(monkeypatch, tmp_path)
         catalogue.resolve("inpaint", "toy-enlarge")
     with pytest.raises(NotFound):
         catalogue.resolve("inpaint", "nonesuch")
+
+
+def test_compressed_pictures_may_have_a_default_of_their_own(monkeypatch, tmp_path):
+    settings = install_toys(monkeypatch, tmp_path)
+    manifest = tmp_path / "manifest.toml"
+    row = '[[model]]\nname = "restore"\narchitecture = "toy-enlarge"\nlossy_on = ["cpu"]\n'
+    manifest.write_text(manifest.read_text() + row)
+    catalogue = Catalogue(settings, "cpu")
+    assert catalogue.resolve("upscale", None, lossy=True).name == "restore"
+    assert catalogue.resolve("upscale", None).name == "toy-enlarge"
+    assert catalogue.resolve("upscale", "toy-enlarge", lossy=True).name == "toy-enlarge"
+    assert catalogue.resolve("inpaint", None, lossy=True).name == "toy-fill"
+
+
+@pytest.mark.parametrize(
+    ("format", "options", "lossy"),
+    [
+        ("JPEG", {}, True),
+        ("WEBP", {"quality": 80}, True),
+        ("WEBP", {"lossless": True}, False),
+        ("PNG", {}, False),
+        ("BMP", {}, False),
+        ("GIF", {}, False),
+    ],
+)
+def test_formats_tell_whether_they_lost_something(format, options, lossy):
+    out = io.BytesIO()
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(out, format, **options)
+    assert is_lossy(out.getvalue()) is lossy
 
 
 def test_a_model_of_an_unknown_architecture_does_not_hide_the_others(monkeypatch, tmp_path):
