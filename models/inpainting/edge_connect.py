@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.canny import canny
+from models.layers.constants import constant
 from models.network import Network, SizeRule
 from models.registry import architecture
 
@@ -80,8 +81,8 @@ class EdgeConnect(Network):
         self.inpaint = Generator(4, 3, width, blocks, residual_bias=True)
 
     def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> Tensor:
-        luma = torch.tensor(LUMA, device=image.device).view(3, 1, 1)
-        gray = (image.float() * luma).sum(1, keepdim=True)
+        picture = image.float()
+        gray = (picture * constant(LUMA, picture).view(3, 1, 1)).sum(1, keepdim=True)
         edges = self.predict_edges(gray.to(image.dtype), canny(gray, mask).to(image.dtype), mask)
         if sketch is not None:
             edges = torch.maximum(edges, sketch * mask)

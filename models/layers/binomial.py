@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from models.layers.constants import constant
 
 TAPS = (1.0, 3.0, 3.0, 1.0)
 
@@ -17,6 +18,6 @@ def doubled(x: Tensor) -> Tensor:
 
 def halved(x: Tensor) -> Tensor:
     channels = int(x.shape[1])  # a whole number to an export, too
-    taps = torch.tensor(TAPS, dtype=x.dtype, device=x.device) / sum(TAPS)
+    taps = constant(tuple(tap / sum(TAPS) for tap in TAPS), x)
     kernel = (taps[:, None] * taps).expand(channels, 1, len(TAPS), len(TAPS))
     return F.conv2d(x, kernel, stride=2, padding=1, groups=channels)

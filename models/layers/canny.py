@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.layers.constants import constant
 from models.layers.smooth import blur
 
 WEAK, STRONG = 0.1, 0.2  # of the Sobel gradient of a picture in [0, 1]
@@ -42,7 +43,7 @@ def grown(edges: Tensor) -> Tensor:
 
 def sobel(x: Tensor) -> tuple[Tensor, Tensor]:
     """The gradient along rows and along columns."""
-    kernel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], dtype=x.dtype, device=x.device)
+    kernel = constant(((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0)), x)
     both = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), torch.stack([kernel, kernel.T])[:, None])
     return both[:, :1], both[:, 1:]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
+
+from models.layers.constants import constant
 
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
@@ -11,7 +12,7 @@ LUMA = (0.299, 0.587, 0.114)  # BT.601
 
 
 def plane(values: tuple[float, float, float], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=like.dtype, device=like.device).view(3, 1, 1)
+    return constant(values, like).view(3, 1, 1)
 
 
 def luma(image: Tensor) -> Tensor:

@@ -31,6 +31,12 @@ class ContextualAttention(nn.Module):
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         """`features` (B, C, h, w) and the `mask` of the whole picture (B, 1, H, W), 1 in the hole."""
+        # Scores reach thousands, where half precision steps by whole numbers.
+        with torch.autocast(features.device.type, enabled=False):
+            wide = features.to(torch.promote_types(features.dtype, torch.float32))
+            return self.matched(wide, mask.to(wide.dtype)).to(features.dtype)
+
+    def matched(self, features: Tensor, mask: Tensor) -> Tensor:
         half = self.halve(features)
         height, width = half.shape[-2:]
         queries = F.unfold(half, 3, padding=1)

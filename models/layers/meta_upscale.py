@@ -25,6 +25,8 @@ from models.layers.placement import Axis
 # Multiply-adds that cost as much time as the overhead of one convolution and of placing its answers: 0.15 to
 # 0.3 ms, measured on one and two CPU cores. Decides when phases are too many.
 CALL_COST = 4_000_000
+# On a GPU some ten launches of 7 us, at some 75 T multiply-adds a second. Computed, not measured.
+DEVICE_CALL_COST = 5_000_000_000
 BENT = 0.5  # share of the hidden units that `factored` keeps, as found in fresh and in trained networks
 TRAINING_CALLS = 4  # most strided convolutions that are still cheap to differentiate
 CHUNK = 8192  # pixels whose weights `direct` holds at once
@@ -53,8 +55,9 @@ class MetaUpscale(nn.Module):
         window = self.channels * 9 * self.colours
         pairs = min(rows.period, rows.count) * min(columns.period, columns.count)
         calls = min(rows.step, rows.count) * min(columns.step, columns.count)
+        call = DEVICE_CALL_COST if features.is_cuda else CALL_COST
         cost = {
-            "phases": pairs * self.hidden * window + large * window + calls * CALL_COST,
+            "phases": pairs * self.hidden * window + large * window + calls * call,
             "factored": (BENT * self.hidden + 3) * (small * window + large * self.colours),
             "direct": large * (self.hidden + 1) * window,
         }

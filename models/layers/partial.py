@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.layers.constants import constant
+
 
 class PartialConv(nn.Module):
     """Convolves features that are concatenated from several sources, each with a mask of its own.
@@ -37,6 +39,6 @@ class PartialConv(nn.Module):
 
     def known(self, valid: Sequence[Tensor]) -> Tensor:
         """(B, 1, h, w): how many known values lie in each window, over all channels."""
-        weight = torch.tensor(self.entering, dtype=valid[0].dtype, device=valid[0].device)
+        weight = constant(tuple(self.entering), valid[0])
         kernel = weight.view(1, -1, 1, 1).expand(1, -1, self.kernel, self.kernel)
         return F.conv2d(torch.cat(list(valid), 1), kernel, stride=self.stride, padding=self.kernel // 2)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.layers.constants import constant
 from models.layers.partial import PartialConv
 
 SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
@@ -66,6 +67,6 @@ def residual(picture: Tensor, valid: Tensor) -> Tensor:
 
 def sobel(x: Tensor) -> tuple[Tensor, Tensor]:
     """Differences down and across, borders repeated."""
-    kernel = torch.tensor(SOBEL, dtype=x.dtype, device=x.device)
+    kernel = constant(SOBEL, x)
     padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
     return F.conv2d(padded, kernel.T[None, None]), F.conv2d(padded, kernel[None, None])

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.layers.constants import constant
+
 STEP = 4.0  # of a Gaussian's sigma: so large may pixels be made that hold it
 LEVELS = 9  # halvings, and no fewer for small pictures: a graph that is exported must suit larger ones too
 
@@ -35,7 +37,7 @@ def smooth_fill(image: Tensor, mask: Tensor, unknown: float = 0.5) -> Tensor:
 
 def without_grid(x: Tensor) -> Tensor:
     """`x` smoothed by just what takes out whatever repeats every four pixels, or every two."""
-    return along_both(x, torch.tensor([1.0, 2.0, 2.0, 2.0, 1.0], device=x.device) / 8)
+    return along_both(x, constant((0.125, 0.25, 0.25, 0.25, 0.125), x.float()))
 
 
 def blur(x: Tensor, sigma: float, reach: float = 3.0, border: str = "replicate") -> Tensor:
