@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.chance import Seed, normal, seeds_of
-from models.layers.stylegan import Conv, Dense, Mapping, Noise, StyledLayer, ToRGB
+from models.layers.stylegan import Conv, Dense, Mapping, Noise, StyledLayer, SynthesisLevel, ToRGB
 from models.network import Network, SizeRule
 from models.registry import architecture
 
@@ -47,30 +47,6 @@ class Encoder(nn.Module):
         return self.dense(x.flatten(1)), skips
 
 
-class Level(nn.Module):
-    """One size of the synthesis."""
-
-    def __init__(
-        self, side: int, entering: int, leaving: int, style: int, noise: Noise, clamp: float | None
-    ) -> None:
-        super().__init__()
-        self.grown = StyledLayer(entering, leaving, style, True, noise, side, clamp)
-        self.kept = StyledLayer(leaving, leaving, style, False, noise, side, clamp)
-        self.picture = ToRGB(leaving, style)
-
-    def forward(
-        self,
-        x: Tensor,
-        picture: Tensor,
-        skip: Tensor,
-        style: Tensor,
-        noise: list[Tensor | None],
-    ) -> tuple[Tensor, Tensor]:
-        x = self.grown(x, style, noise[0]) + skip
-        x = self.kept(x, style, noise[1])
-        return x, self.picture(x, style, picture)
-
-
 @architecture(
     "comodgan",
     task="inpaint",
@@ -99,7 +75,8 @@ class CoModGan(Network):
         self.first = StyledLayer(width, width, style, False, noise, DEEPEST, clamp)
         self.first_picture = ToRGB(width, style, first=True)
         self.levels = nn.ModuleList(
-            Level(size, widths[size // 2], widths[size], style, noise, clamp) for size in sides[-2::-1]
+            SynthesisLevel(size, widths[size // 2], widths[size], style, noise, clamp)
+            for size in sides[-2::-1]
         )
 
     def forward(

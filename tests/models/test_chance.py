@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -37,12 +39,15 @@ def test_a_share_of_uniform_draws_lies_below_it(seed: int) -> None:
         assert abs((x < share).float().mean() - share) < 0.02
 
 
-NETWORKS = [("comodgan", {"side": 16, "width": 8})]
+NETWORKS = [
+    ("comodgan", {"side": 16, "width": 8}),
+    ("mat", {"side": 128, "width": 8, "tokens": 12, "blocks": [1] * 5}),
+]
 
 
 @pytest.mark.parametrize(("name", "arguments"), NETWORKS)
 @torch.inference_mode()
-def test_a_sample_draws_from_its_own_seed(name: str, arguments: dict[str, int]) -> None:
+def test_a_sample_draws_from_its_own_seed(name: str, arguments: dict[str, Any]) -> None:
     torch.manual_seed(3)
     net = models.create(name, **arguments).eval()
     side = net.window
