@@ -70,7 +70,7 @@ def one(name: str, form: str, side: int) -> dict[str, float]:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        small = inputs("inpaint", max(net.minimum, 2 * net.multiple))
+        small = inputs("inpaint", net.sides.maximum or max(net.minimum, 2 * net.multiple))
         content = to_onnx(net, small, ["image", "mask"])
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         feed = {"image": example[0].numpy(), "mask": example[1].numpy()}
@@ -162,7 +162,7 @@ def main() -> None:
     print("| network | side | parameters | " + " | ".join(f"{form} s / MB" for form in forms) + " |")
     print("| --- " * (3 + len(forms)) + "|")
     for name in asked.network or sorted(models.architectures()):
-        side = asked.side or registry.get(name).window
+        side = asked.side or registry.get(name).build.window
         with torch.device("meta"):
             count = sum(parameter.numel() for parameter in models.create(name).parameters())
         cells = [measured(name, form, side, asked.threads) for form in forms]

@@ -174,6 +174,7 @@ class SecondStage(nn.Module):
 @architecture(
     "mat",
     task="inpaint",
+    draws=True,
     paper="MAT: Mask-Aware Transformer for Large Hole Image Inpainting (CVPR 2022)",
 )
 class Mat(Network):

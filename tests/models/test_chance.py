@@ -58,3 +58,14 @@ def test_a_sample_draws_from_its_own_seed(name: str, arguments: dict[str, Any]) 
         torch.testing.assert_close(together[place], net(image, mask, seed=seed)[0], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(net(image, mask)[0], together[1], rtol=1e-4, atol=1e-5)
     assert not torch.allclose(together[0], together[2], atol=1e-3)
+
+
+def test_networks_that_draw_say_so() -> None:
+    drawing = {name for name, entry in models.architectures().items() if entry.draws}
+    assert drawing == {name for name, _ in NETWORKS}
+
+
+def test_what_a_network_does_not_draw_it_refuses() -> None:
+    net = models.create("comodgan", side=16, width=8)
+    with pytest.raises(TypeError, match="noise0 to noise4, all of them or none"):
+        net(torch.zeros(1, 3, 16, 16), torch.zeros(1, 1, 16, 16), noise0=torch.zeros(1, 1, 4, 4))
