@@ -20,6 +20,7 @@ class Architecture:
     build: type[Network]
     sketch: bool = False
     exportable: bool = True
+    draws: bool = False  # at random, from the keyword argument `seed`
 
 
 _ARCHITECTURES: dict[str, Architecture] = {}
@@ -32,6 +33,7 @@ def architecture(
     paper: str,
     sketch: bool = False,
     exportable: bool = True,
+    draws: bool = False,
 ) -> Callable[[Net], Net]:
     """Class decorator that enters a network into the registry."""
 
@@ -41,7 +43,7 @@ def architecture(
         for fact in ("sides", "window"):
             if not hasattr(cls, fact):
                 raise ValueError(f"architecture {name!r} does not say its {fact}")
-        _ARCHITECTURES[name] = Architecture(name, task, paper, cls, sketch, exportable)
+        _ARCHITECTURES[name] = Architecture(name, task, paper, cls, sketch, exportable, draws)
         return cls
 
     return enter

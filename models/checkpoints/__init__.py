@@ -11,6 +11,7 @@ from models.checkpoints import glcic as glcic
 from models.checkpoints import hifill as hifill
 from models.checkpoints import lama as lama
 from models.checkpoints import madf as madf
+from models.checkpoints import mat as mat
 from models.checkpoints import meta_edsr as meta_edsr
 from models.checkpoints import meta_rdn as meta_rdn
 from models.checkpoints import migan as migan

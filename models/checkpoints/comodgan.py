@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from models.checkpoints.importer import Importer, State, register, strip_prefix, swapped
+from models.checkpoints.stylegan import factor
 from models.inpainting.comodgan import DEEPEST, Layout
 
-RATE = 0.01  # of the mapping's parameters
 MAPPED = 8
 CONSTANTS = re.compile(r".*(\.kernel|resample_filter)")
 
@@ -55,7 +55,10 @@ def migan_colours(own: str, theirs: str) -> dict[str, str]:
 
 def migan_layer(own: str, theirs: str) -> dict[str, str]:
     names = migan_colours(own, theirs)
-    names |= {f"{own}.strength": f"{theirs}.noise_strength", f"{own}.noise_const": f"{theirs}.noise_const"}
+    names |= {
+        f"{own}.noise_strength": f"{theirs}.noise_strength",
+        f"{own}.noise_const": f"{theirs}.noise_const",
+    }
     return names
 
 
@@ -72,7 +75,7 @@ def official_names(side: int) -> dict[str, str]:
 
     def layer(own: str, theirs: str) -> None:
         colours(own, theirs, f"{theirs}.activate")
-        names[f"{own}.strength"] = f"{theirs}.noise.weight"
+        names[f"{own}.noise_strength"] = f"{theirs}.noise.weight"
 
     for index in range(MAPPED):
         names |= both(f"mapping.layers.{index}", f"G_mapping.G_mapping.Dense{index}")
@@ -102,16 +105,6 @@ LARGEST: dict[Layout, str] = {
 }
 
 
-def factor(key: str, value: Tensor) -> float:
-    """What the public code multiplies a parameter of ours by."""
-    rate = RATE if key.startswith("mapping.") else 1.0
-    if key.endswith(".bias"):
-        return rate
-    if key.endswith(".weight"):
-        return rate * float(value[0].numel()) ** -0.5
-    return 1.0
-
-
 def inside(state: State) -> State:
     return strip_prefix(strip_prefix(state, "module."), "generator.")
 
@@ -138,7 +131,7 @@ def convert(state: State) -> tuple[dict[str, Any], State]:
         own = renamed.get(key, key)
         if own.endswith("conv.weight") and value.dim() == 5:
             value = value[0]
-        elif own.endswith(".strength"):
+        elif own.endswith(".noise_strength"):
             value = value.reshape(())
         elif own.endswith("icture.bias"):
             value = value.reshape(-1)
@@ -156,7 +149,7 @@ def to_public(net: nn.Module) -> State:
         if layout == "official":
             if key.endswith("conv.weight") and not key.startswith("encoder."):
                 value = value[None]
-            elif key.endswith(".strength"):
+            elif key.endswith(".noise_strength"):
                 value = value.reshape(1)
             elif key.endswith("icture.bias"):
                 value = value.reshape(1, 3, 1, 1)

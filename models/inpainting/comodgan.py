@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.chance import Seed, normal, seeds_of
-from models.layers.stylegan import Conv, Dense, Mapping, Noise, StyledLayer, ToRGB
+from models.layers.stylegan import Conv, Dense, Mapping, Noise, StyledLayer, SynthesisLevel, ToRGB
 from models.network import Network, SizeRule
 from models.registry import architecture
 
@@ -47,33 +47,10 @@ class Encoder(nn.Module):
         return self.dense(x.flatten(1)), skips
 
 
-class Level(nn.Module):
-    """One size of the synthesis."""
-
-    def __init__(
-        self, side: int, entering: int, leaving: int, style: int, noise: Noise, clamp: float | None
-    ) -> None:
-        super().__init__()
-        self.grown = StyledLayer(entering, leaving, style, True, noise, side, clamp)
-        self.kept = StyledLayer(leaving, leaving, style, False, noise, side, clamp)
-        self.picture = ToRGB(leaving, style)
-
-    def forward(
-        self,
-        x: Tensor,
-        picture: Tensor,
-        skip: Tensor,
-        style: Tensor,
-        noise: list[Tensor | None],
-    ) -> tuple[Tensor, Tensor]:
-        x = self.grown(x, style, noise[0]) + skip
-        x = self.kept(x, style, noise[1])
-        return x, self.picture(x, style, picture)
-
-
 @architecture(
     "comodgan",
     task="inpaint",
+    draws=True,
     paper="Large Scale Image Completion via Co-Modulated Generative Adversarial Networks (ICLR 2021)",
 )
 class CoModGan(Network):
@@ -99,7 +76,8 @@ class CoModGan(Network):
         self.first = StyledLayer(width, width, style, False, noise, DEEPEST, clamp)
         self.first_picture = ToRGB(width, style, first=True)
         self.levels = nn.ModuleList(
-            Level(size, widths[size // 2], widths[size], style, noise, clamp) for size in sides[-2::-1]
+            SynthesisLevel(size, widths[size // 2], widths[size], style, noise, clamp)
+            for size in sides[-2::-1]
         )
 
     def forward(
@@ -113,17 +91,16 @@ class CoModGan(Network):
         truncation_psi: float | Tensor | None = None,
         **noise: Tensor,
     ) -> Tensor:
-        """`z` (B, width) is the latent, `noise0`, `noise1` and so on the layers' noise from 4x4 upwards."""
+        """`z` (B, width) is the latent; `noise0`, `noise1` and so on, all or none, are the layers' noise."""
         known, seeds = 1 - mask, seeds_of(seed, image, self.training)
         vector, skips = self.encoder(torch.cat([known - 0.5, (2 * image - 1) * known], 1))
         style = torch.cat([self.style(seeds, z, truncation_psi, image.dtype).to(vector.dtype), vector], 1)
         x = self.spread(vector).view(skips[-1].shape) + skips.pop()
-        x = self.first(x, style, self.noise(seeds, 0, DEEPEST, noise))
+        drawn = self.noises(seeds, noise)
+        x = self.first(x, style, drawn[0])
         picture = self.first_picture(x, style)
         for index, level in enumerate(self.levels):
-            size = skips[-1].shape[-1]
-            drawn = [self.noise(seeds, 2 * index + place, size, noise) for place in (1, 2)]
-            x, picture = level(x, picture, skips.pop(), style, drawn)
+            x, picture = level(x, picture, skips.pop(), style, drawn[2 * index + 1 : 2 * index + 3])
         return (picture + 1) / 2
 
     def style(
@@ -137,8 +114,16 @@ class CoModGan(Network):
             raise ValueError("a file of the official layout holds no mean style to truncate to")
         return self.mean_style + (style - self.mean_style) * psi
 
-    def noise(self, seeds: Tensor, index: int, side: int, given: dict[str, Tensor]) -> Tensor | None:
-        """None where the layer's own serves."""
-        if f"noise{index}" in given:
-            return given[f"noise{index}"]
-        return None if self.layout == "migan" else normal(seeds, 1 + index, 1, side, side)
+    def noises(self, seeds: Tensor, given: dict[str, Tensor]) -> list[Tensor | None]:
+        """Of all layers, in one draw where nothing is given; None where a layer's own serves."""
+        names = [f"noise{index}" for index in range(2 * len(self.levels) + 1)]
+        if given and sorted(given) != sorted(names):
+            raise TypeError(
+                f"forward takes {names[0]} to {names[-1]}, all of them or none, not {sorted(given)}"
+            )
+        if given or self.layout == "migan":
+            return [given.get(name) for name in names]
+        sides = [DEEPEST, *(DEEPEST << level for level in range(1, len(self.levels) + 1) for _ in range(2))]
+        counts = [side**2 for side in sides]
+        parts = torch.split(normal(seeds, 1, sum(counts)), counts, 1)
+        return [part.view(-1, 1, side, side) for part, side in zip(parts, sides, strict=True)]

@@ -5,6 +5,7 @@ Weights are those that are applied: importers fold the scaling at run time (1 / 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -64,6 +65,20 @@ class Conv(nn.Module):
         if self.filter is not None:
             x = self.filter.blurred(x, 2)
         return activated(self.conv(x), self.clamp)
+
+
+class DoublingConv(nn.Module):
+    """A transposed convolution with stride 2, filtered, with the activation."""
+
+    def __init__(self, entering: int, leaving: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(entering, leaving, 3)
+        self.filter = Filter(leaving)
+
+    def forward(self, x: Tensor) -> Tensor:
+        grown = F.conv_transpose2d(x, self.conv.weight.transpose(0, 1), stride=2)
+        assert self.conv.bias is not None
+        return activated(self.filter.blurred(grown, 1) * 4 + self.conv.bias[:, None, None])
 
 
 class ModulatedConv(nn.Module):
@@ -132,7 +147,7 @@ class StyledLayer(nn.Module):
         super().__init__()
         self.conv = ModulatedConv(entering, leaving, style, doubling=doubling)
         self.bias = nn.Parameter(torch.zeros(leaving))
-        self.strength = nn.Parameter(torch.zeros(())) if noise else None
+        self.noise_strength = nn.Parameter(torch.zeros(())) if noise else None
         self.fixed = noise == "fixed"
         if self.fixed:
             self.register_buffer("noise_const", torch.randn(side, side))
@@ -142,8 +157,8 @@ class StyledLayer(nn.Module):
         x = self.conv(x, style)
         if noise is None and self.fixed:
             noise = self.noise_const
-        if self.strength is not None and noise is not None:
-            x = x + (self.strength * noise).to(x.dtype)
+        if self.noise_strength is not None and noise is not None:
+            x = x + (self.noise_strength * noise).to(x.dtype)
         return activated(x + self.bias.to(x.dtype)[:, None, None], self.clamp)
 
 
@@ -161,6 +176,30 @@ class ToRGB(nn.Module):
         if self.filter is None or picture is None:
             return answer
         return answer + self.filter.doubled(picture)
+
+
+class SynthesisLevel(nn.Module):
+    """One size of the synthesis: twice the one before, the encoder's feature added, and a better picture."""
+
+    def __init__(
+        self, side: int, entering: int, leaving: int, style: int, noise: Noise, clamp: float | None
+    ) -> None:
+        super().__init__()
+        self.grown = StyledLayer(entering, leaving, style, True, noise, side, clamp)
+        self.kept = StyledLayer(leaving, leaving, style, False, noise, side, clamp)
+        self.picture = ToRGB(leaving, style)
+
+    def forward(
+        self,
+        x: Tensor,
+        picture: Tensor | None,
+        skip: Tensor,
+        style: Tensor,
+        noise: Sequence[Tensor | None] = (None, None),
+    ) -> tuple[Tensor, Tensor]:
+        x = self.grown(x, style, noise[0]) + skip
+        x = self.kept(x, style, noise[1])
+        return x, self.picture(x, style, picture)
 
 
 class Mapping(nn.Module):

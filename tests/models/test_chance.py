@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -37,12 +39,15 @@ def test_a_share_of_uniform_draws_lies_below_it(seed: int) -> None:
         assert abs((x < share).float().mean() - share) < 0.02
 
 
-NETWORKS = [("comodgan", {"side": 16, "width": 8})]
+NETWORKS = [
+    ("comodgan", {"side": 16, "width": 8}),
+    ("mat", {"side": 128, "width": 8, "tokens": 12, "blocks": [1] * 5}),
+]
 
 
 @pytest.mark.parametrize(("name", "arguments"), NETWORKS)
 @torch.inference_mode()
-def test_a_sample_draws_from_its_own_seed(name: str, arguments: dict[str, int]) -> None:
+def test_a_sample_draws_from_its_own_seed(name: str, arguments: dict[str, Any]) -> None:
     torch.manual_seed(3)
     net = models.create(name, **arguments).eval()
     side = net.window
@@ -53,3 +58,14 @@ def test_a_sample_draws_from_its_own_seed(name: str, arguments: dict[str, int]) 
         torch.testing.assert_close(together[place], net(image, mask, seed=seed)[0], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(net(image, mask)[0], together[1], rtol=1e-4, atol=1e-5)
     assert not torch.allclose(together[0], together[2], atol=1e-3)
+
+
+def test_networks_that_draw_say_so() -> None:
+    drawing = {name for name, entry in models.architectures().items() if entry.draws}
+    assert drawing == {name for name, _ in NETWORKS}
+
+
+def test_what_a_network_does_not_draw_it_refuses() -> None:
+    net = models.create("comodgan", side=16, width=8)
+    with pytest.raises(TypeError, match="noise0 to noise4, all of them or none"):
+        net(torch.zeros(1, 3, 16, 16), torch.zeros(1, 1, 16, 16), noise0=torch.zeros(1, 1, 4, 4))

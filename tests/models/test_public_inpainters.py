@@ -40,6 +40,8 @@ ARGUMENTS: list[tuple[str, dict[str, Any]]] = [
     ("madf", {"width": 4, "levels": 4, "hidden": 5, "refinements": 0}),
     ("migan", {"resolution": 32, "width": 4, "widest": 16}),
     ("migan", {"resolution": 16, "width": 6, "widest": 6}),
+    ("mat", {"side": 128, "width": 4, "tokens": 12, "blocks": [1, 2, 1, 1, 1]}),
+    ("mat", {"side": 128, "width": 8, "tokens": 6, "noise": True}),
     ("partial-conv", {"width": 4, "levels": 4}),
     ("partial-conv", {"width": 2, "levels": 6}),
     ("pen-net", {"width": 4, "depth": 3}),
