@@ -8,6 +8,7 @@ named by RETOUCH_WEIGHTS_DIR, whose rows win over shipped ones of the same name.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tomllib
 from dataclasses import dataclass, field
@@ -78,6 +79,13 @@ def read_manifest(folder: Path) -> list[ModelEntry]:
             raise WeightsError(f"{path}: file of model {row.get('name')!r} must be a plain file name")
         entries.append(ModelEntry(folder=folder, **row))
     return entries
+
+
+def as_toml(value: Any) -> str:
+    """A value as TOML writes it; but for tables that is JSON."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {as_toml(inner)}" for key, inner in value.items()) + " }"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def installed(own: Path | None = None) -> dict[str, ModelEntry]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import models
+from models.checkpoints.catalogue import CATALOGUE
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
@@ -22,6 +24,20 @@ def test_every_network_has_its_row_and_its_section():
     for name in models.architectures():
         assert re.search(rf"^\| {name} \| ", text, re.MULTILINE), name
         assert f"\n### {name}\n" in text, name
+
+
+def test_every_public_checkpoint_has_its_row_with_its_licence():
+    text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| `([\w-]+)` \| ([\w-]+) \| (.+?) \| (\w+) \| by (\w+|`pull`) \|$", text, re.MULTILINE
+    )
+    checkpoints = tomllib.loads(CATALOGUE.read_text(encoding="utf-8"))["checkpoint"]
+    assert [row[:3] for row in rows] == [
+        (each["name"], each["architecture"], each["licence"]) for each in checkpoints
+    ]
+    for (*_, commercial, way), each in zip(rows, checkpoints, strict=True):
+        assert (commercial == "yes") == each["commercial"]
+        assert (way == "hand") == ("by_hand" in each)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

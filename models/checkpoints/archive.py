@@ -63,8 +63,9 @@ class Stored(NamedTuple):
 class Thing:
     """Any object that is neither a tensor nor a plain container: its state is kept, nothing of it runs."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        self.state: Any = None
+    state: Any = None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None: ...
 
     def __setstate__(self, state: Any) -> None:
         self.state = state

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import os
-import re
 from pathlib import Path
-from typing import Any
 
 from models import manifest, registry
 from models.checkpoints import CheckpointError
-from models.checkpoints.isolated import Converted, converted
+from models.checkpoints.catalogue import find, read_catalogue
+from models.checkpoints.isolated import converted
+from models.checkpoints.own import install, make_default, own_folder, refuse_name
+from models.checkpoints.pull import pull
 from models.export import heavy_part, to_onnx
 
 
 def build_parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(program)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser(
+        "available", help="public checkpoints that can be had, their licences, what is installed"
+    )
+    pulling = actions.add_parser("pull", help="fetch, check and convert a public checkpoint")
+    pulling.add_argument("name", nargs="*", help="as `available` lists it")
+    pulling.add_argument("--all-of", type=Path, metavar="FILE", help="the names in a file, one a line")
+    pulling.add_argument("--accept-licence", action="append", default=[], metavar="LICENCE")
+    pulling.add_argument(
+        "--file",
+        type=Path,
+        action="append",
+        default=[],
+        help="fetched by hand; twice for a network of two files",
+    )
+    using = actions.add_parser("use", help="let a model answer where none is named")
+    using.add_argument("model")
     importing = actions.add_parser("import", help="take a public checkpoint into RETOUCH_WEIGHTS_DIR")
     importing.add_argument("file", type=Path)
     importing.add_argument("--as", dest="architecture", help="default: told by the checkpoint's keys")
@@ -36,7 +50,8 @@ def build_parser(program: str) -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None, program: str = "retouch weights") -> int:
     arguments = build_parser(program).parse_args(argv)
-    actions = {"import": take_in, "list": show, "verify": verify, "export": export}
+    actions = {"available": available, "pull": pull_all, "use": use, "import": take_in}
+    actions |= {"list": show, "verify": verify, "export": export}
     try:
         return actions[arguments.action](arguments)
     except (CheckpointError, manifest.WeightsError, OSError) as error:
@@ -47,41 +62,48 @@ def main(argv: list[str] | None = None, program: str = "retouch weights") -> int
 
 
 def take_in(arguments: argparse.Namespace) -> int:
-    own = os.environ.get("RETOUCH_WEIGHTS_DIR")
-    if not own:
-        raise CheckpointError("set RETOUCH_WEIGHTS_DIR to the folder that shall hold your weights")
-    name = arguments.name or arguments.file.stem
+    folder, name = own_folder(), arguments.name or arguments.file.stem
+    refuse_name(name, folder)
     options = {"channel_order": arguments.channel_order} if arguments.channel_order else {}
     with converted(
         arguments.file, architecture=arguments.architecture, companion=arguments.companion, **options
     ) as ours:
         about = {"licence": arguments.licence, "source": f"imported from {arguments.file.name}"}
-        row = install(ours, name, Path(own), about)
+        row = install(ours, name, folder, about)
     print(f"{name}: {row['architecture']} {row['arguments']}, {row['file']}, sha256 {row['sha256'][:12]}")
     return 0
 
 
-def install(ours: Converted, name: str, folder: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """Weights and their manifest row, in this order: a row must never name a file that is not there."""
-    if not re.fullmatch(r"[\w.-]+", name):
-        raise CheckpointError(f"a model's name is made of letters, digits, dots and dashes, not {name!r}")
-    if any(entry.name == name for entry in manifest.read_manifest(folder)):
-        raise CheckpointError(f"there is a model {name!r} in {folder} already; choose another --name")
-    content = ours.file.read_bytes()
-    row = {"name": name, "file": f"{name}.safetensors", "sha256": hashlib.sha256(content).hexdigest()}
-    row |= {"architecture": ours.architecture, "arguments": ours.arguments} | about
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.safetensors").write_bytes(content)
-    with (folder / manifest.MANIFEST).open("a", encoding="utf-8") as file:
-        file.write("\n[[model]]\n" + "".join(f"{key} = {as_toml(value)}\n" for key, value in row.items()))
-    return row
+def available(arguments: argparse.Namespace) -> int:
+    here = manifest.installed()
+    for checkpoint in read_catalogue().values():
+        size = f"{checkpoint.bytes / 1e6:.0f} MB" if checkpoint.bytes else ""
+        state = "installed" if checkpoint.name in here else "by hand" if checkpoint.by_hand else ""
+        facts = f"{checkpoint.name:26} {checkpoint.architecture:13} {checkpoint.task:8} {size:>7} {state:10}"
+        print(f"{facts}{checkpoint.licence}\n{'':26} {checkpoint.good_at}")
+    return 0
 
 
-def as_toml(value: Any) -> str:
-    """A value as TOML writes it; but for tables that is JSON."""
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {as_toml(inner)}" for key, inner in value.items()) + " }"
-    return json.dumps(value, ensure_ascii=False)
+def pull_all(arguments: argparse.Namespace) -> int:
+    names = list(arguments.name)
+    if arguments.all_of:
+        lines = arguments.all_of.read_text(encoding="utf-8").splitlines()
+        names += [name for line in lines if (name := line.partition("#")[0].strip())]
+    if not names:
+        raise CheckpointError("name a checkpoint, or a file of names with --all-of")
+    if arguments.file and len(names) > 1:
+        raise CheckpointError("--file goes with one name")
+    folder = own_folder()
+    for name in names:
+        pull(find(name), folder, arguments.accept_licence, arguments.file)
+    return 0
+
+
+def use(arguments: argparse.Namespace) -> int:
+    task = make_default(arguments.model, own_folder())
+    print(f"{arguments.model} answers {task} from now on where no model is named.")
+    print("A service that runs already has to be reloaded or started anew.")
+    return 0
 
 
 def show(arguments: argparse.Namespace) -> int:

@@ -50,14 +50,16 @@ def converted(
     architecture: str | None = None,
     companion: Path | None = None,
     member: str | None = None,
+    within: Path | None = None,
     **options: Any,
 ) -> Iterator[Converted]:
-    """`member` names the checkpoint inside an archive that carries it; `options` are the importer's."""
+    """`member` names the checkpoint inside an archive that carries it, `within` where to work; `options` are
+    the importer's."""
     files = [file, *([companion] if companion else [])]
     for each in files:
         if not each.is_file():  # a pipe or a device would keep its reader waiting, or never end
             raise CheckpointError(f"{each} is no file")
-    with tempfile.TemporaryDirectory(prefix="retouch-") as folder:
+    with tempfile.TemporaryDirectory(prefix="retouch-", dir=within) as folder:
         request: dict[str, Any] = {
             "files": [str(each.absolute()) for each in files],
             "architecture": architecture,

@@ -11,6 +11,7 @@ from torch import nn
 from models.checkpoints.importer import CheckpointError, Importer, State, register, strip_prefix, swapped
 from models.inpainting.migan import DEEPEST
 
+GAIN = 2**0.5  # of every activation
 LAYERS = {"conv1": "first", "conv2": "second"}
 PARTS = {"conv1": "deep", "conv2": "across"}
 CONSTANT = re.compile(r".*(filter\.weight|filter_const)")
@@ -45,7 +46,7 @@ def convert(state: State) -> tuple[dict[str, Any], State]:
             name = f"decoder.{level(resolution, picture[1])}.picture.{picture[2]}"
         else:
             name = key.replace(entering, "enter")
-        ours[name] = value
+        ours[name] = value if ".picture." in name else value * GAIN
     first, deepest = ours["enter.weight"], state[f"encoder.b{DEEPEST}.conv1.conv2.weight"]
     if resolution & (resolution - 1):
         raise CheckpointError(f"migan: a resolution of {resolution}, which is no power of two")
@@ -58,6 +59,8 @@ def to_public(net: nn.Module) -> State:
     answer: State = {}
     for key, value in net.state_dict().items():
         where, *rest = key.split(".")
+        if ".picture." not in key:
+            value = value / GAIN
         if where == "enter":
             answer[f"encoder.b{resolution}.fromrgb.{rest[0]}"] = value
             continue

@@ -12,8 +12,7 @@ import torch
 from torch import nn
 
 from models import registry
-from models.checkpoints.command import as_toml
-from models.manifest import MANIFEST, installed, read_weights
+from models.manifest import MANIFEST, as_toml, installed, read_weights
 from models.training import foreground_aware, inpaint, loop, restore, upscale
 from models.training.errors import TrainingError
 from models.training.overlap import refuse_overlap

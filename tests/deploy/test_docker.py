@@ -42,6 +42,16 @@ def test_layers_come_in_the_order_in_which_they_change(target):
 
 
 @pytest.mark.parametrize("target", ["cpu", "cuda"])
+def test_public_weights_come_from_a_stage_that_fetches_what_it_is_told_to(target):
+    assert "COPY --from=public-weights --chown=10001:10001 /weights /weights" in stages()[target]
+    stage = stages()["public-weights"]
+    assert 'ARG MODELS=""' in stage
+    [run] = [line for line in stage if line.startswith("RUN")]
+    assert "for name in ${MODELS}; do" in run
+    assert any("RETOUCH_WEIGHTS_DIR=/weights" in line for line in stages()["runtime"])
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
 def test_every_model_is_loaded_while_the_image_is_built(target):
     assert any("models --warm" in line for line in stages()[target])
 

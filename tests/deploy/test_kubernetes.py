@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from models import installed
+from models.checkpoints.catalogue import read_catalogue
 from service.redis import keys
 from service.settings import Settings
 from tests.deploy.rendering import K8S, OVERLAYS, Object, read
@@ -31,13 +32,18 @@ def workloads(overlay: str) -> list[Object]:
     return of_kind(overlay, "Deployment", "StatefulSet")
 
 
-PODS = [
-    pytest.param(
-        overlay, workload["spec"]["template"]["spec"], id=f"{overlay}-{workload['metadata']['name']}"
-    )
-    for overlay in OVERLAYS
-    for workload in workloads(overlay)
-]
+def parameters(*kinds: str) -> list[Any]:
+    return [
+        pytest.param(
+            overlay, workload["spec"]["template"]["spec"], id=f"{overlay}-{workload['metadata']['name']}"
+        )
+        for overlay in OVERLAYS
+        for workload in of_kind(overlay, *kinds)
+    ]
+
+
+SERVERS = parameters("Deployment", "StatefulSet")
+PODS = [*SERVERS, *parameters("Job")]
 OURS = [(overlay, name) for overlay in OVERLAYS for name in ("api", "worker")]
 
 
@@ -79,16 +85,21 @@ def test_every_pod_is_contained(overlay, spec):
             "capabilities": {"drop": ["ALL"]},
         }
     for volume in spec["volumes"]:
-        assert set(volume) & {"configMap", "emptyDir"}
+        assert set(volume) & {"configMap", "emptyDir", "persistentVolumeClaim"}
         assert "emptyDir" not in volume or volume["emptyDir"]["sizeLimit"]
 
 
+@pytest.mark.parametrize(("overlay", "spec"), SERVERS)
+def test_every_server_has_probes(overlay, spec):
+    for container in spec["containers"]:
+        assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
+
+
 @pytest.mark.parametrize(("overlay", "spec"), PODS)
-def test_every_container_has_limits_and_probes(overlay, spec):
+def test_every_container_has_limits(overlay, spec):
     for container in spec["containers"]:
         for bound in ("requests", "limits"):
             assert {"cpu", "memory", "ephemeral-storage"} <= set(container["resources"][bound])
-        assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
         tag = container["image"].rpartition(":")[2]
         assert tag not in ("latest", container["image"])
 
@@ -158,7 +169,8 @@ def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_selector_selects_something(overlay):
-    labels = [workload["spec"]["template"]["metadata"]["labels"] for workload in workloads(overlay)]
+    pods = [*workloads(overlay), *of_kind(overlay, "Job")]
+    labels = [each["spec"]["template"]["metadata"]["labels"] for each in pods]
     for found in OBJECTS[overlay]:
         spec = found.get("spec", {})
         if found["kind"] == "Service":
@@ -244,6 +256,38 @@ def test_callbacks_may_leave_but_not_for_private_networks():
     [rule] = policy["spec"]["egress"]
     [peer] = rule["to"]
     assert {"10.0.0.0/8", "169.254.0.0/16", "192.168.0.0/16"} <= set(peer["ipBlock"]["except"])
+
+
+# Public weights.
+
+
+def test_a_job_alone_fetches_public_weights_and_the_others_read_them():
+    job = named("external-redis", "Job", "public-weights")["spec"]["template"]["spec"]
+    [container] = job["containers"]
+    assert container["args"][:3] == ["weights", "pull", "--all-of"]
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    assert "readOnly" not in mounts["weights"]
+    for name in ("api", "worker"):
+        spec = pod("external-redis", name)
+        [mount] = [each for each in spec["containers"][0]["volumeMounts"] if each["name"] == "weights"]
+        assert mount == {"name": "weights", "mountPath": mounts["weights"]["mountPath"], "readOnly": True}
+        assert {"claimName": "weights", "readOnly": True} in [
+            volume.get("persistentVolumeClaim") for volume in spec["volumes"]
+        ]
+    [rule] = named("external-redis", "NetworkPolicy", "public-weights")["spec"]["egress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": 443}]
+    assert {"10.0.0.0/8", "169.254.0.0/16"} <= set(rule["to"][0]["ipBlock"]["except"])
+
+
+def test_the_names_to_fetch_are_in_the_catalogue():
+    [config] = [
+        found
+        for found in of_kind("external-redis", "ConfigMap")
+        if found["metadata"]["name"].startswith("public-weights")
+    ]
+    names = [line for line in config["data"]["models"].splitlines() if not line.startswith("#")]
+    assert names
+    assert all(read_catalogue()[name].commercial for name in names)
 
 
 # Workers on GPUs.
@@ -339,4 +383,4 @@ def test_alerts_ask_for_metrics_that_exist():
 def test_what_operators_define_is_asked_for_by_one_overlay_alone():
     for overlay in set(OVERLAYS) - {"gpu-keda"}:
         groups = {found["apiVersion"].partition("/")[0] for found in OBJECTS[overlay]}
-        assert groups <= {"v1", "apps", "autoscaling", "policy", "networking.k8s.io"}
+        assert groups <= {"v1", "apps", "autoscaling", "batch", "policy", "networking.k8s.io"}
