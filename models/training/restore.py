@@ -40,6 +40,7 @@ Batch = tuple[Fraction, Tensor, Tensor, Tensor]  # small pictures, targets by pi
 class RestoreConfig(UpscaleConfig):
     exact: float = 0.2  # share of batches from clean pictures, with the truth as the target
     same: float = 0.1  # share of the others at a scale of 1
+    flat: float = 0.0  # share of their samples that are of one colour, which shows what rings at borders
     border: int = 4  # small pixels of a lesson that are left out: the teacher saw too little beyond them
     truth: float = 0.0  # how much of the truth is mixed into the teacher's answer, pixel by pixel
     seen: float = 0.5  # share of the samples that the feature network and the critic compare with the truth
@@ -109,6 +110,10 @@ class RestoreRecipe:
             torch.lerp(answer.float(), truth.float(), (known * share)[:, None, None, None])
             for share in (torch.where(clean, 1.0, config.truth), (clean | shown).float())
         ]
+        for number in np.flatnonzero(rng.random(config.batch) < config.flat):
+            colour = torch.from_numpy(rng.integers(256, size=(3, 1, 1), dtype=np.uint8))
+            for part in (small, *targets):
+                part[number] = colour
         return scale, small.to(self.device), targets[0].to(self.device), targets[1].to(self.device)
 
     def part(self, record: npt.NDArray[np.void], rng: np.random.Generator) -> list[Tensor]:

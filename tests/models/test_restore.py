@@ -172,6 +172,20 @@ def test_the_truth_is_a_target_where_it_is_known(photographs, tmp_path):
     assert float((target - seen).abs().mean()) > 1  # the answer, and the truth
 
 
+def test_some_samples_are_of_one_colour(photographs, tmp_path):
+    made = recipe(photographs, tmp_path, exact=0.0, flat=0.5)
+    flat = 0
+    for step in range(8):
+        batch = made.batch(step, np.random.default_rng(step))
+        for small, target, seen in zip(*batch[1:], strict=True):
+            if not float((small.float() - small[:, :1, :1]).abs().max()):
+                flat += 1
+                colour = small[:, :1, :1].float()
+                assert torch.equal(target, colour.expand_as(target))
+                assert torch.equal(seen, target)
+    assert 6 <= flat <= 18
+
+
 def test_a_share_of_batches_is_clean(photographs, tmp_path):
     made = recipe(photographs, tmp_path, exact=0.5)
     exact = sum(
