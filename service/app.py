@@ -97,6 +97,8 @@ def create_app(settings: Settings | None = None, make_room: MakeRoom = configure
         title="Retouch",
         summary="Fill holes in pictures, enlarge them by any factor.",
         lifespan=lifespan,
+        docs_url=None,  # the page module has a reference that fetches nothing from elsewhere
+        redoc_url=None,
     )
     app.state.services = services
     problems.install(app)
