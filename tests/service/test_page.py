@@ -190,20 +190,23 @@ def test_a_sketch_guides_the_fill(page, tmp_path):
 
 
 def test_history_goes_back_and_forth_through_pictures_and_strokes(page, tmp_path):
-    empty = shown(page, "#hole")
     seen = []
-    for row in (0.3, 0.7):
+    for row in (0.3, 0.5, 0.7):
         stroke(page, (0.4, row), (0.6, row))
         seen += [(shown(page), shown(page, "#hole"))]
         work(page, "#fill")
         seen += [(shown(page), shown(page, "#hole"))]
-    assert pictures(page) == 3
-    assert seen[1][1] == seen[3][1]
-    for expected in seen[2::-1]:
+    assert pictures(page) == 4
+    assert seen[1][1] == seen[3][1] != seen[2][1]
+    del seen[0]  # the strip of pictures was not there yet, and the stage larger
+    for expected in seen[-2::-1]:
         page.key("z", CONTROL)
         assert (shown(page), shown(page, "#hole")) == expected
     page.key("z", CONTROL)
-    assert (shown(page, "#hole"), disabled(page, "#undo")) == (empty, True)
+    page.key("z", CONTROL)
+    frames(page)
+    assert (disabled(page, "#undo"), disabled(page, "#fill")) == (True, True)
+    page.click("#redo")
     for expected in seen:
         page.click("#redo")
         assert (shown(page), shown(page, "#hole")) == expected
@@ -364,7 +367,7 @@ def test_masks_come_in_and_marks_are_made_again(page, tmp_path):
     assert (mask(page, tmp_path) == given).all()
     put(page, "#factor", 1.5)
     work(page, "#enlarge")
-    assert (mask(page, tmp_path)[30:90, 45:135] == 255).mean() > 0.98
+    assert (mask(page, tmp_path)[30:90, 45:135] > 127).all()
 
 
 def test_everything_can_be_painted_with_keys(page, tmp_path):
@@ -441,7 +444,7 @@ def test_a_phone_sees_the_picture_and_the_controls(page):
     assert width >= 190
     assert left >= 0
     assert left + width <= 390
-    assert top + height < 844 / 2
+    assert top + height < page.box("#controls")[1]
     assert page.run("document.documentElement.scrollWidth") <= 390
     for control in ("#fill", "#enlarge", "#hold", "#download"):
         page.run(f"document.querySelector('{control}').scrollIntoView()")
