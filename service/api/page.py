@@ -1,4 +1,4 @@
-"""The page, the reference of the API that goes with it, and what a page has to know before it sends anything."""
+"""The page, the reference of the API beside it, and what has to be known before anything is sent."""
 
 from __future__ import annotations
 

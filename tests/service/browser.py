@@ -138,7 +138,7 @@ class Browser:
         self.call("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=turned)
 
     def touch(self, *moments: Sequence[tuple[float, float]]) -> None:
-        """Fingers where they are at each moment; the first puts them down, one by one, and the last lifts them."""
+        """Fingers where they are at each moment; they come down one by one, and leave together at the end."""
         for count in range(1, len(moments[0]) + 1):
             self._fingers("touchStart", moments[0][:count])
         for fingers in moments[1:]:

@@ -279,7 +279,7 @@ def test_the_wheel_zooms_to_the_pointer_and_strokes_follow(page, tmp_path):
 
 
 def test_space_and_the_pointer_move_the_view(page):
-    left, top, width, height = picture_box(page)
+    left, top, *_ = picture_box(page)
     page.run("document.querySelector('#stage').focus()")
     page.key(" ", kinds=["keyDown"])
     page.drag((left + 50, top + 50), (left + 90, top + 70))
