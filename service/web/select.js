@@ -13,10 +13,9 @@ export const selector = (board, propose) => {
   let away = false; // whether the points are outside the object
   let fresh = true;
 
+  const near = ([x, y], [u, v]) => Math.hypot(x - u, y - v) * board.easel.view.scale < SPACING;
   const add = (point) => {
-    const last = points.at(-1);
-    const far = !last || Math.hypot(point[0] - last[0], point[1] - last[1]) * board.easel.view.scale >= SPACING;
-    if (far) points.push(point);
+    if (!points.length || !near(point, points.at(-1))) points.push(point);
     board.outline(points);
   };
   return {
@@ -41,7 +40,9 @@ export const selector = (board, propose) => {
       const earlier = fresh ? null : (newest?.clicks ?? null);
       fresh = false;
       if (!earlier && away) return;
-      const clicks = [...(earlier ?? []), ...points.map((point) => ({ point, away }))].slice(-CLICKS);
+      // A click takes the place of earlier ones on the same spot that said the opposite.
+      const left = (earlier ?? []).filter((click) => click.away === away || points.every((point) => !near(point, click.point)));
+      const clicks = [...left, ...points.map((point) => ({ point, away }))].slice(-CLICKS);
       propose(clicks, Boolean(earlier));
     },
   };
