@@ -37,10 +37,19 @@ class Parameters(BaseModel):
     keep_metadata: bool = Field(False, description="Keep EXIF data (without the orientation).")
 
 
+# A side to extend by: pixels, or per cent of the picture's side.
+MARGIN = r"\d{1,5}(\.\d{1,3})?%?"
+
+
 class InpaintParameters(Parameters):
     mask_mode: MaskMode = Field("white", description="What marks the hole in the mask.")
     grow: int = Field(0, ge=-256, le=256, description="Grow (or shrink) the hole by so many pixels.")
     feather: int = Field(0, ge=0, le=256, description="Blend the fill outwards over so many pixels.")
+    extend: str | None = Field(
+        None,
+        pattern=f"^{MARGIN}(,{MARGIN}){{3}}$",
+        description='Picture to add round it: "top,right,bottom,left", each in pixels or per cent.',
+    )
 
 
 class UpscaleParameters(Parameters):

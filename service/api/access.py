@@ -32,10 +32,14 @@ class Access:
         self._limit = settings.key_concurrency
         self._in_flight: Counter[bytes] = Counter()
 
+    @property
+    def keys_needed(self) -> bool:
+        return bool(self._digests)
+
     @contextmanager
     def admitted(self, request: Request) -> Iterator[None]:
         """A place for this request under its key's limit, for as long as the request lasts."""
-        if not self._digests:
+        if not self.keys_needed:
             yield
             return
         sent = _digest(sent_key(request))

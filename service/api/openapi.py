@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.work import MEDIA_TYPES, TaskKind
+from service.api.uploads import Form
+from service.work import MEDIA_TYPES
 
 BINARY = {"type": "string", "format": "binary"}
 PROBLEMS = {
@@ -21,7 +22,7 @@ PROBLEMS = {
 }
 
 
-def documented(kind: TaskKind) -> dict[str, Any]:
+def documented(kind: Form) -> dict[str, Any]:
     """The `openapi_extra` of a route: files in the form, parameters in form or query."""
     schema = kind.parameters.model_json_schema()
     properties = {name: BINARY | {"description": text} for name, text in kind.files.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -29,6 +30,8 @@ class Services:
     callbacks: Callbacks
     shutdown: Shutdown
     flights: SingleFlight[Result] = field(default_factory=SingleFlight)
+    # Selections at once: each takes a core that works could use.
+    selecting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
 
 
 def services(request: Request) -> Services:

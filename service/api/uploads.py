@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from service.api.problems import invalid_parameters
 from service.errors import BadRequest, Cancelled, UnsupportedImage
-from service.work import Parameters, TaskKind
 
-P = TypeVar("P", bound=Parameters)
+P = TypeVar("P", bound=BaseModel)
 MAX_FIELDS = 16
 
 
@@ -33,16 +34,29 @@ class Upload:
         self.fields[name] = value
 
     def parameters(self, model: type[P]) -> P:
-        from pydantic import ValidationError
-
         try:
             return model.model_validate(self.fields)
         except ValidationError as error:
             raise invalid_parameters(list(error.errors())) from None
 
 
-async def read_upload(request: Request, kind: TaskKind) -> Upload:
-    """The task's files and all parameters, from the form, the query and, where it may be, a bare picture."""
+class Form(Protocol):
+    """What a route takes."""
+
+    @property
+    def parameters(self) -> type[BaseModel]: ...
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """Name to what it is."""
+
+    @property
+    def bare(self) -> bool:
+        """Whether the picture alone may be the body."""
+
+
+async def read_upload(request: Request, kind: Form) -> Upload:
+    """The form's files and all parameters, from the form, the query and, where it may be, a bare picture."""
     upload = Upload()
     for name, value in request.query_params.multi_items():
         upload.put_field(name, value)

@@ -30,6 +30,7 @@ from service.errors import Unprocessable
 from service.imaging.compose import paste
 from service.imaging.decode import Header, decode, read_header
 from service.imaging.encode import encode
+from service.imaging.extend import NO_MARGINS, margins
 from service.imaging.limits import Limits
 from service.imaging.masks import decode_mask, decode_sketch, hole_from_alpha, shape_hole
 from service.imaging.picture import Picture
@@ -114,7 +115,7 @@ class Course:
         headers = await self.decode(
             lambda: [read_header(file, self.limits) for file in self.work.files.values()]
         )
-        async with self.memory(sum(header.pixels * header.bits // 8 for header in headers)):
+        async with self.memory(sum(self.extended(header) * header.bits // 8 for header in headers)):
             found = await self.decode_all(
                 headers, read_holes, self.work, self.limits, traits.window, traits.sides
             )
@@ -125,6 +126,16 @@ class Course:
                 fills[index] = await self.full_size(fills[index][: plan.work[0], : plan.work[1]], plan)
             transparent = "mask" not in self.work.files
             return await self.result(lambda: filled(found, fills, transparent), found.share)
+
+    def extended(self, header: Header) -> int:
+        """A picture's pixels when it is extended, which have to be within limits."""
+        assert isinstance(self.work.parameters, InpaintParameters)
+        size = header.height, header.width
+        height, width = margins(self.work.parameters.extend, *size).around(*size)
+        self.at.limits.check(
+            height, width, "The extended picture" if (height, width) != size else "The picture"
+        )
+        return height * width
 
     async def full_size(self, fill: Pixels, plan: HoleWindow) -> Pixels:
         """A fill that was made small, at its hole's own size."""
@@ -244,9 +255,13 @@ def read_holes(work: Work, limits: Limits, window: int, sides: SizeRule) -> Hole
     parameters, files = work.parameters, work.files
     assert isinstance(parameters, InpaintParameters)
     picture = decode(files["image"], limits, parameters.keep_metadata)
-    mask = read_mask(picture, files.get("mask"), parameters.mask_mode, limits)
-    hole, blend = shape_hole(mask, parameters.grow, parameters.feather)
+    around = margins(parameters.extend, *picture.size)
+    mask = read_mask(picture, files.get("mask"), parameters, limits)
     lines = decode_sketch(files["sketch"], picture.size, limits) if "sketch" in files else None
+    if around != NO_MARGINS:
+        picture, mask = around.extend(picture), around.pad(mask, 255)
+        lines = None if lines is None else around.pad(lines, 0)
+    hole, blend = shape_hole(mask, parameters.grow, parameters.feather)
     if hole.all():
         raise Unprocessable("The hole covers the whole picture; nothing is left to continue from.")
     plans = plan_holes(hole, window) if hole.any() else []
@@ -254,10 +269,12 @@ def read_holes(work: Work, limits: Limits, window: int, sides: SizeRule) -> Hole
     return Holes(picture, hole, blend, plans, windows, float(hole.mean()))
 
 
-def read_mask(picture: Picture, mask: bytes | None, mode: str, limits: Limits) -> Plane:
+def read_mask(picture: Picture, mask: bytes | None, parameters: InpaintParameters, limits: Limits) -> Plane:
     if mask is not None:
-        return decode_mask(mask, mode, picture.size, limits)
+        return decode_mask(mask, parameters.mask_mode, picture.size, limits)
     if picture.alpha is None:
+        if parameters.extend is not None:
+            return np.zeros(picture.size, np.uint8)
         raise Unprocessable("There is no mask, and the picture has no transparency to use as one.")
     transparent = hole_from_alpha(picture)
     return np.zeros(picture.size, np.uint8) if transparent is None else transparent

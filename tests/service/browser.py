@@ -6,7 +6,7 @@ import base64
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,8 @@ class Browser:
         self.calls = 0
         self.faults: list[str] = []  # what the page's scripts did not catch, and what it could not load
         self.loaded = False
+        self.files: list[str] = []  # downloaded
+        self.downloading = ""
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
 
@@ -70,6 +72,10 @@ class Browser:
         match event.get("method"):
             case "Page.loadEventFired":
                 self.loaded = True
+            case "Browser.downloadWillBegin":
+                self.downloading = event["params"]["suggestedFilename"]
+            case "Browser.downloadProgress" if event["params"]["state"] == "completed":
+                self.files.append(self.downloading)
             case "Runtime.exceptionThrown":
                 self.faults.append(str(event["params"]["exceptionDetails"]))
             case "Log.entryAdded" if event["params"]["entry"]["level"] == "error":
@@ -109,14 +115,39 @@ class Browser:
         handle = self.call("Runtime.evaluate", expression=f"document.querySelector({selector!r})")
         self.call("DOM.setFileInputFiles", files=[str(file)], objectId=handle["result"]["objectId"])
 
-    def drag(self, *points: tuple[float, float]) -> None:
+    def drag(self, *points: tuple[float, float], button: str = "left", modifiers: int = 0) -> None:
         """The mouse, pressed at the first point and let go at the last."""
+        held = {"left": 1, "right": 2, "middle": 4}[button]
         for kind, (x, y) in (
             ("mousePressed", points[0]),
             *(("mouseMoved", point) for point in points),
             ("mouseReleased", points[-1]),
         ):
-            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
+            self.call(
+                "Input.dispatchMouseEvent",
+                type=kind,
+                x=x,
+                y=y,
+                button=button,
+                buttons=held,
+                clickCount=1,
+                modifiers=modifiers,
+            )
+
+    def wheel(self, x: float, y: float, turned: float) -> None:
+        self.call("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=turned)
+
+    def touch(self, *moments: Sequence[tuple[float, float]]) -> None:
+        """Fingers where they are at each moment; they come down one by one, and leave together at the end."""
+        for count in range(1, len(moments[0]) + 1):
+            self._fingers("touchStart", moments[0][:count])
+        for fingers in moments[1:]:
+            self._fingers("touchMove", fingers)
+        self._fingers("touchEnd", ())
+
+    def _fingers(self, kind: str, fingers: Sequence[tuple[float, float]]) -> None:
+        points = [{"x": x, "y": y, "id": id} for id, (x, y) in enumerate(fingers)]
+        self.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
 
     def click(self, selector: str) -> None:
         self.run(f"document.querySelector({selector!r}).scrollIntoView({{block: 'nearest'}})")
@@ -131,9 +162,23 @@ class Browser:
         )
         return tuple(found)
 
-    def key(self, name: str, modifiers: int = 0) -> None:
-        for kind in ("keyDown", "keyUp"):
+    def key(self, name: str, modifiers: int = 0, kinds: Sequence[str] = ("keyDown", "keyUp")) -> None:
+        for kind in kinds:
             self.call("Input.dispatchKeyEvent", type=kind, key=name, modifiers=modifiers)
+
+    def downloads(self, folder: Path) -> None:
+        """Where files go from now on."""
+        self.call(
+            "Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder), eventsEnabled=True
+        )
+
+    def downloaded(self, act: Callable[[], None]) -> str:
+        """The name of the file that comes of doing something, once it is there."""
+        self.files.clear()
+        act()
+        while not self.files:
+            self.hear(json.loads(self.socket.recv(PATIENCE)))
+        return self.files.pop()
 
     def resize(self, width: int, height: int, mobile: bool = False) -> None:
         self.call(
