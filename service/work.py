@@ -45,6 +45,7 @@ class InpaintParameters(Parameters):
     mask_mode: MaskMode = Field("white", description="What marks the hole in the mask.")
     grow: int = Field(0, ge=-256, le=256, description="Grow (or shrink) the hole by so many pixels.")
     feather: int = Field(0, ge=0, le=256, description="Blend the fill outwards over so many pixels.")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Another fill, of models that draw at random.")
     extend: str | None = Field(
         None,
         pattern=f"^{MARGIN}(,{MARGIN}){{3}}$",

@@ -27,6 +27,7 @@ class Traits:
     sides: SizeRule
     receptive_field: int
     sketch: bool
+    draws: bool = False  # at random, from a seed
 
 
 class Catalogue:
@@ -75,7 +76,7 @@ class Catalogue:
             "architecture": entry.architecture,
             "digest": entry.digest,
             "licence": entry.licence,
-            "limits": {"window": traits.window, "sketch": traits.sketch},
+            "limits": {"window": traits.window, "sketch": traits.sketch, "seed": traits.draws},
         }
 
 
@@ -89,4 +90,5 @@ def read_traits(entry: ModelEntry) -> Traits:
         sides=net.sides,
         receptive_field=int(getattr(net, "receptive_field", 0)),
         sketch=kind.sketch,
+        draws=kind.draws,
     )

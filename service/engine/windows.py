@@ -23,6 +23,7 @@ class InpaintWindow:
     pixels: Pixels  # (height, width, 3)
     hole: npt.NDArray[np.uint8]  # (height, width), 1 where pixels are to be made up
     sketch: npt.NDArray[np.uint8] | None = None  # (height, width), 1 on a line
+    seed: int = 0  # of what a network draws at random, if it does
 
     @property
     def shape(self) -> Hashable:

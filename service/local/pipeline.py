@@ -112,6 +112,11 @@ class Course:
             raise Unprocessable(
                 f"Model {self.work.model!r} takes no sketch; leave it out or choose another model."
             )
+        assert isinstance(self.work.parameters, InpaintParameters)
+        if self.work.parameters.seed and not traits.draws:
+            raise Unprocessable(
+                f"Model {self.work.model!r} draws nothing at random: no seed makes another fill."
+            )
         headers = await self.decode(
             lambda: [read_header(file, self.limits) for file in self.work.files.values()]
         )
@@ -265,7 +270,9 @@ def read_holes(work: Work, limits: Limits, window: int, sides: SizeRule) -> Hole
     if hole.all():
         raise Unprocessable("The hole covers the whole picture; nothing is left to continue from.")
     plans = plan_holes(hole, window) if hole.any() else []
-    windows = [hole_window(picture.pixels, hole, lines, plan, sides) for plan in plans]
+    windows = [
+        replace(hole_window(picture.pixels, hole, lines, plan, sides), seed=parameters.seed) for plan in plans
+    ]
     return Holes(picture, hole, blend, plans, windows, float(hole.mean()))
 
 

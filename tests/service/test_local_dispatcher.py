@@ -125,6 +125,25 @@ def test_a_sketch_guides_the_fill(pipeline):
     assert np.array_equal(answer[mask == 0], picture[mask == 0])
 
 
+def test_a_seed_makes_another_fill_of_models_that_draw(settings):
+    """Also where several share a batch, each with its own."""
+
+    def drawn(seed: int) -> Run:
+        files = {"mask": png(square(32, 32, 20))}
+        return run_of("inpaint", "toy-draw", png(noise(32, 32)), InpaintParameters(seed=seed), **files)
+
+    async def scenario(dispatcher: LocalDispatcher) -> list[Result]:
+        return await asyncio.gather(*(dispatcher.submit(drawn(seed)) for seed in (0, 10, 20, 30)))
+
+    answers = [pixels_of(result.content)[15, 15, 0] for result in with_dispatcher(settings, scenario)]
+    assert answers == [0, 26, 51, 76]
+
+
+def test_a_seed_is_refused_by_models_that_draw_nothing(pipeline):
+    with pytest.raises(Unprocessable, match="draws nothing"):
+        answered(pipeline, fill(png(noise(40, 40)), png(square(40, 40)), seed=3))
+
+
 @pytest.mark.parametrize("scale", [1.1, 2.0, 2.7, 4.0])
 def test_tiles_join_without_a_seam(pipeline, scale):
     picture = noise(61, 83)

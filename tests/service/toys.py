@@ -23,6 +23,11 @@ licence = "none"
 default_on = ["cpu", "cuda"]
 
 [[model]]
+name = "toy-draw"
+architecture = "toy-draw"
+licence = "none"
+
+[[model]]
 name = "toy-enlarge"
 architecture = "toy-enlarge"
 licence = "none"
@@ -50,6 +55,16 @@ class ToyFill(Network):
     def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> Tensor:
         filled = self.conv(torch.cat([image * (1 - mask), mask], 1)) + 0.5
         return filled if sketch is None else filled * (1 - sketch)
+
+
+class ToyDraw(ToyFill):
+    """Another gray of another seed."""
+
+    def forward(
+        self, image: Tensor, mask: Tensor, sketch: Tensor | None = None, seed: int | Tensor = 0
+    ) -> Tensor:
+        level = torch.as_tensor(seed).float().expand(len(image)) / 100
+        return level.view(-1, 1, 1, 1).expand_as(image)
 
 
 class ToyEnlarge(Network):
@@ -85,6 +100,7 @@ def install_toys(monkeypatch: pytest.MonkeyPatch, folder: Path, **settings: Any)
     """Settings for a service that knows the toys and nothing else."""
     toys = (
         Architecture("toy-fill", "inpaint", "none", ToyFill, sketch=True),
+        Architecture("toy-draw", "inpaint", "none", ToyDraw, draws=True),
         Architecture("toy-enlarge", "upscale", "none", ToyEnlarge),
     )
     for toy in toys:

@@ -66,9 +66,9 @@ class Exported(nn.Module):
         self._session = session
         self.net = net
 
-    def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> Tensor:
-        if sketch is not None:  # guided fills are rare enough not to be exported a second time
-            return self.net(image, mask, sketch)
+    def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None, **drawn: Tensor) -> Tensor:
+        if sketch is not None or drawn:  # rare enough not to be exported a second time
+            return self.net(image, mask, sketch, **drawn)
         return run(self._session, (image, mask))
 
     def features(self, image: Tensor) -> Tensor:

@@ -151,6 +151,9 @@ class TorchResident:
         hole = self._plane([window.hole for window in windows])
         sketches = [window.sketch for window in windows if window.sketch is not None]
         extra = {"sketch": self._plane(sketches)} if sketches else {}
+        seeds = [window.seed for window in windows]
+        if any(seeds):  # 0 is every network's own; only those that draw are given others
+            extra["seed"] = torch.tensor(seeds, device=self._device)
         filled = self.net(image, hole, **extra)
         return torch.where(hole > 0, filled.float(), image)
 
