@@ -11,7 +11,6 @@ import json
 import logging
 import socket
 import time
-from dataclasses import asdict
 from urllib.parse import urlsplit
 
 import httpx
@@ -82,7 +81,7 @@ class Callbacks:
         await asyncio.gather(*self._open, return_exceptions=True)
 
     async def deliver(self, url: str, job: Job) -> bool:
-        body = json.dumps(asdict(job)).encode()
+        body = json.dumps(job.public).encode()
         for pause in (*PAUSES, None):
             try:
                 response = await self._post(url, job.id, body)

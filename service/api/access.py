@@ -33,10 +33,13 @@ class Access:
         self._in_flight: Counter[bytes] = Counter()
 
     @contextmanager
-    def admitted(self, request: Request) -> Iterator[None]:
-        """A place for this request under its key's limit, for as long as the request lasts."""
+    def admitted(self, request: Request) -> Iterator[str]:
+        """A place for this request under its key's limit, for as long as the request lasts.
+
+        What is yielded tells this key's works from others'; it is empty where no keys are asked for.
+        """
         if not self._digests:
-            yield
+            yield ""
             return
         sent = _digest(sent_key(request))
         # Every key is compared, so that the time says nothing about which one nearly matched.
@@ -48,9 +51,11 @@ class Access:
             )
         self._in_flight[sent] += 1
         try:
-            yield
+            yield sent.hex()
         finally:
             self._in_flight[sent] -= 1
+            if not self._in_flight[sent]:
+                del self._in_flight[sent]
 
     def require_admin(self, request: Request) -> None:
         if self._admin is None:

@@ -40,12 +40,12 @@ async def unless_gone(request: Request, work: Awaitable[T]) -> T:
             task.cancel()
 
 
-def work_of(at: Services, kind: TaskKind, upload: Upload) -> Work:
+def work_of(at: Services, kind: TaskKind, upload: Upload, owner: str) -> Work:
     parameters = upload.parameters(kind.parameters)
     model, digest = at.dispatcher.resolve(kind.name, parameters.model)
     if "image" not in upload.files:
         raise BadRequest("There is no picture: send it as the multipart file 'image'.")
-    return Work.create(kind.name, model, digest, parameters, upload.files, request_id.get())
+    return Work.create(kind.name, model, digest, parameters, upload.files, request_id.get(), owner)
 
 
 async def answer(request: Request, at: Services, work: Work) -> Response:

@@ -6,19 +6,17 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from service.api.access import sent_key
 from service.api.answer import respond, work_of
 from service.api.openapi import PROBLEMS, documented, responses
-from service.api.services import services
+from service.api.services import Services, services
 from service.api.uploads import read_upload
-from service.contracts import FINAL, Job, NewJob, scoped_key
+from service.contracts import FINAL, GONE, Job, NewJob, scoped_key
 from service.errors import BadRequest, NotFound, NotReady, Problem
 from service.shutdown import Shutdown, end
 from service.work import TASKS, Deadline, TaskKind
@@ -56,16 +54,16 @@ ACCEPTED: dict[int | str, dict[str, Any]] = {
 def route(kind: TaskKind) -> Callable[[Request], Awaitable[Response]]:
     async def create(request: Request) -> Response:
         at = services(request)
-        with at.access.admitted(request):
+        with at.access.admitted(request) as owner:
             upload = await read_upload(request, kind)
             callback = upload.fields.pop("callback_url", "")
             key = request.headers.get("idempotency-key", "")
             if len(key) > 255:
                 raise BadRequest("An Idempotency-Key may have at most 255 characters.")
             new = NewJob(
-                work_of(at, kind, upload),
+                work_of(at, kind, upload, owner),
                 Deadline.after(at.settings.job_timeout, "RETOUCH_JOB_TIMEOUT"),
-                scoped_key(sent_key(request), key),
+                scoped_key(owner, key),
                 at.callbacks.check(callback),
             )
             job = await at.jobs.create(new)
@@ -89,11 +87,19 @@ for kind in TASKS.values():
     )
 
 
+async def owned(at: Services, id: str, owner: str) -> Job:
+    """The job, if it is the caller's: of another's not even its being there is told."""
+    job = await at.jobs.get(id)
+    if job.owner != owner:
+        raise NotFound(GONE)
+    return job
+
+
 @router.get("/{id}", summary="How a job stands", responses={200: JOB, 404: {"description": "no such job"}})
 async def status(id: str, request: Request) -> Response:
     at = services(request)
-    with at.access.admitted(request):
-        return JSONResponse(described(await at.jobs.get(id)))
+    with at.access.admitted(request) as owner:
+        return JSONResponse(described(await owned(at, id, owner)))
 
 
 @router.get(
@@ -104,7 +110,8 @@ async def status(id: str, request: Request) -> Response:
 )
 async def result(id: str, request: Request) -> Response:
     at = services(request)
-    with at.access.admitted(request):
+    with at.access.admitted(request) as owner:
+        await owned(at, id, owner)
         outcome = await at.jobs.outcome(id)
         if outcome is None:
             raise NotReady("The job is not over yet; follow /events, or come back.", retry_after=1)
@@ -121,8 +128,8 @@ async def result(id: str, request: Request) -> Response:
 )
 async def events(id: str, request: Request) -> Response:
     at = services(request)
-    with at.access.admitted(request):
-        await at.jobs.get(id)  # a job that is not there is a 404, not an empty stream
+    with at.access.admitted(request) as owner:
+        await owned(at, id, owner)  # a job that is not there is a 404, not an empty stream
     return StreamingResponse(
         stream(at.jobs.watch(id), at.shutdown),
         media_type="text/event-stream",
@@ -170,10 +177,11 @@ def following(states: AsyncGenerator[Job, None]) -> asyncio.Task[Job | None]:
 @router.delete("/{id}", summary="Cancel a job, or forget its result", status_code=204)
 async def delete(id: str, request: Request) -> None:
     at = services(request)
-    with at.access.admitted(request):
+    with at.access.admitted(request) as owner:
+        await owned(at, id, owner)
         await at.jobs.delete(id)
 
 
 def described(job: Job) -> dict[str, Any]:
     links = {"self": f"/jobs/{job.id}", "result": f"/jobs/{job.id}/result"}
-    return {**asdict(job), "links": {**links, "events": f"/jobs/{job.id}/events"}}
+    return {**job.public, "links": {**links, "events": f"/jobs/{job.id}/events"}}

@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 from service.callbacks import Callbacks
-from service.contracts import FINAL, Job, NewJob, Outcome, State, problem_summary, same_request
+from service.contracts import FINAL, GONE, Job, NewJob, Outcome, State, problem_summary, same_request
 from service.errors import DeadlineExceeded, NotFound, Unavailable
-from service.redis import keys
+from service.redis import keys, scripts
 from service.redis.callbacks import CallbackQueue
 from service.redis.connections import FAILURES, Backoff, connect
 from service.redis.dispatcher import Record, RedisDispatcher
@@ -23,7 +23,6 @@ LOOK = 15.0  # seconds without news after which one who watches looks for himsel
 FURTHEST = 1000  # a position behind more than this is given as this
 
 LATE = DeadlineExceeded("The job took longer than RETOUCH_JOB_TIMEOUT allows.")
-GONE = "There is no such job, or it is over for too long."
 
 
 class RedisJobs:
@@ -49,6 +48,9 @@ class RedisJobs:
             {
                 "task": work.task,
                 "model": work.model,
+                "owner": work.owner,
+                "room": str(settings.job_bytes),
+                "key_room": str(settings.key_job_bytes),
                 "life": str(1000 * settings.job_ttl),
                 "callback": new.callback,
                 "key": new.idempotency_key,
@@ -97,9 +99,8 @@ class RedisJobs:
             if key is None:
                 raise NotFound(GONE)
             # Its entry stays and is dropped by the worker that comes to it: there is nothing to compute.
-            gone = [keys.upload(id), keys.outcome(id), keys.record(id)]
-            await self._client.unlink(*gone, keys.idempotency(key.decode()))
-            await self._client.publish(keys.events(id), id)
+            gone = [keys.events(id), keys.upload(id), keys.outcome(id), keys.record(id)]
+            await scripts.run(self._client, scripts.FORGET, [*gone, keys.idempotency(key.decode())], [id])
 
     async def _finished(self, id: str) -> tuple[Job, str]:
         """The job, and where to tell that it is over."""
@@ -137,6 +138,7 @@ def job_from(id: str, record: Mapping[str, str]) -> Job:
         id,
         "inpaint" if record["task"] == "inpaint" else "upscale",
         record["model"],
+        record.get("owner", ""),
         cast(State, record["state"]),
         float(record["created"]),
         moment("started"),

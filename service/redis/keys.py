@@ -14,6 +14,8 @@ GROUP = "workers"
 FLEET = "retouch:fleet"  # hash: a worker's name to what it hosts, and when it said so
 CALLERS = "couriers"  # the group that delivers callbacks
 CALLBACKS = "retouch:callbacks"  # stream: jobs that are over and whose callers are to be told
+HELD = "retouch:held"  # sorted set: jobs by when what they hold ends, in milliseconds
+BYTES = "retouch:bytes"  # hash: a job to the bytes it holds and its owner; "all" and "of OWNER" to the sums
 DEAD = "retouch:dead"  # stream: what was given up, and why
 
 

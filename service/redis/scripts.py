@@ -17,19 +17,83 @@ def run(client: Any, script: str, keys: Sequence[str], values: Sequence[Any]) ->
     return client.eval(*arguments(script, keys, values))
 
 
+# What jobs hold, all and by owner, so that neither can fill Redis. What a job holds ends with the job's own
+# life, whoever dies meanwhile; ends are looked at whenever something is added.
+LEDGER = """
+local held, sums = 'retouch:held', 'retouch:bytes'
+local function add(name, bytes)
+  if redis.call('HINCRBY', sums, name, bytes) <= 0 then redis.call('HDEL', sums, name) end
+end
+local function charged(id) return string.match(redis.call('HGET', sums, id) or '', '^(%d+) (.*)$') end
+local function refund(id)
+  local bytes, owner = charged(id)
+  if not bytes then return end
+  redis.call('ZREM', held, id)
+  redis.call('HDEL', sums, id)
+  add('all', -bytes)
+  add('of ' .. owner, -bytes)
+end
+local function charge(id, owner, bytes, life)
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  for _, over in ipairs(redis.call('ZRANGEBYSCORE', held, '-inf', now, 'LIMIT', 0, 100)) do refund(over) end
+  refund(id)
+  redis.call('ZADD', held, now + life, id)
+  redis.call('HSET', sums, id, bytes .. ' ' .. owner)
+  add('all', bytes)
+  add('of ' .. owner, bytes)
+  for _, key in ipairs({held, sums}) do
+    if redis.call('PTTL', key) < tonumber(life) then redis.call('PEXPIRE', key, life) end
+  end
+end
+-- Which limit so many more bytes would break; a single job may break any.
+local function broken(owner, bytes, all, each)
+  if bytes <= 0 then return end
+  local known, own = unpack(redis.call('HMGET', sums, 'all', 'of ' .. owner))
+  if owner ~= '' and own and own + bytes > tonumber(each) then return 'key' end
+  if known and known + bytes > tonumber(all) then return 'jobs' end
+end
+-- Whether Redis holds more than a share of what it may; unknown to users who may not ask, and then never.
+local function full(share)
+  local info = redis.pcall('INFO', 'memory')
+  if type(info) ~= 'string' then return false end
+  local used, most = string.match(info, 'used_memory:(%d+)'), tonumber(string.match(info, 'maxmemory:(%d+)'))
+  return most > 0 and used / most > share
+end
+"""
+
+# How full Redis may be for what: room is left to answer what was taken, and most of it to whoever waits.
+JOBS_SHARE, JOB_ANSWERS_SHARE, REQUESTS_SHARE = 0.5, 0.75, 0.9
+
 # Take a work in, unless too many wait already. A client that had to repeat the call, because its connection
 # broke before the reply came, finds its work known; so does one that repeats an idempotency key.
-# A job has a record besides. Returns {accepted, waiting before it, what the key stands for}.
+# A job has a record besides. Returns {'accepted' or what was full, waiting before it, what the key means}.
 # The upload has been put there right before, in the same transaction: Lua is slow with large strings.
 #   KEYS stream, upload, outcome, record, idempotency key
-#   ARGV group, limit, id, channel, the record's life or 0, what the key means or '', record...
-SUBMIT = """
-if redis.call('HEXISTS', KEYS[2], 'entry') == 1 then return {1, 0, ARGV[6]} end
-local known = redis.call('EXISTS', KEYS[3]) == 1 and ARGV[6]
-if ARGV[6] ~= '' then known = redis.call('GET', KEYS[5]) or known end
+#   ARGV group, limit, id, channel, share, the record's life or 0, what the key means or '', bytes, record...
+SUBMIT = (
+    LEDGER
+    + """
+local life, meaning, bytes, record = tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8]), {unpack(ARGV, 9)}
+if redis.call('HEXISTS', KEYS[2], 'entry') == 1 then return {'accepted', 0, meaning} end
+local known = redis.call('EXISTS', KEYS[3]) == 1 and meaning
+if meaning ~= '' then
+  local before = redis.call('GET', KEYS[5])
+  -- A key outlives the job that it stands for if that is over early.
+  local other = before and string.sub(KEYS[4], 1, -1 - #ARGV[3]) .. string.match(before, '^%S+')
+  known = other and redis.call('EXISTS', other) == 1 and before or known
+end
 if known then
   redis.call('DEL', KEYS[2])
-  return {1, 0, known}
+  return {'accepted', 0, known}
+end
+local given = {}
+for i = 1, #record, 2 do given[record[i]] = record[i + 1] end
+local reason = full(tonumber(ARGV[5])) and 'memory'
+if life > 0 then reason = broken(given.owner, bytes, given.room, given.key_room) or reason end
+if reason then
+  redis.call('DEL', KEYS[2])
+  return {reason, 0, ''}
 end
 local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1])
 if pending.err then
@@ -39,21 +103,23 @@ end
 local waiting = redis.call('XLEN', KEYS[1]) - pending[1]
 if waiting > tonumber(ARGV[2]) then
   redis.call('DEL', KEYS[2])
-  return {0, waiting, ''}
+  return {'queue', waiting, ''}
 end
 local entry = redis.call('XADD', KEYS[1], '*', 'job', ARGV[3], 'channel', ARGV[4])
 redis.call('HSET', KEYS[2], 'entry', entry, 'job', ARGV[3])
-if tonumber(ARGV[5]) > 0 then
+if life > 0 then
   local time = redis.call('TIME')
   local created = time[1] + time[2] / 1000000
   local deadline = created + redis.call('PTTL', KEYS[2]) / 1000
   redis.call('HSET', KEYS[4], 'state', 'queued', 'entry', entry, 'created', string.format('%.3f', created),
-    'deadline', string.format('%.3f', deadline), unpack(ARGV, 7))
-  redis.call('PEXPIRE', KEYS[4], ARGV[5])
-  if ARGV[6] ~= '' then redis.call('SET', KEYS[5], ARGV[6], 'PX', ARGV[5]) end
+    'deadline', string.format('%.3f', deadline), unpack(record))
+  redis.call('PEXPIRE', KEYS[4], life)
+  if meaning ~= '' then redis.call('SET', KEYS[5], meaning, 'PX', life) end
+  charge(ARGV[3], given.owner, bytes, life)
 end
-return {1, waiting, ARGV[6]}
+return {'accepted', waiting, meaning}
 """
+)
 
 # Read from the streams in their order until there are enough: XREADGROUP alone counts for each stream.
 #   KEYS streams...   ARGV group, consumer, count      Returns {stream, id, fields, stream, id, fields, ...}
@@ -75,10 +141,14 @@ return taken
 # Answer a work. XACK says 1 to the first who finishes an entry and to nobody after, so it decides whose
 # answer counts. A request whose upload is gone is no longer waited for; a job is, until it is final or
 # deleted. Returns 'duplicate', 'dropped' or 'answered'. The answer has been put into the draft right before,
-# in the same transaction, and becomes the outcome by taking its name, which whoever waits for it is told.
+# in the same transaction, and becomes the outcome by taking its name, which whoever waits for it is told. An
+# answer that finds no room is replaced by the problem that says so: this script works in a full Redis too.
 #   KEYS stream, upload, outcome, dead letters, record, callbacks, draft
-#   ARGV group, entry, id, channel, reason of death or '', dead's life in ms, final state, report
-FINISH = """
+#   ARGV group, entry, id, channel, reason of death or '', dead's life in ms, final state, report, bytes of
+#     the answer, bytes of a job besides, share, problem without room, its report, an outcome's life
+FINISH = (
+    LEDGER
+    + """
 if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then
   redis.call('UNLINK', KEYS[7])
   return 'duplicate'
@@ -89,24 +159,51 @@ if ARGV[5] ~= '' then
   redis.call('PEXPIRE', KEYS[4], ARGV[6])
 end
 local wanted = redis.call('UNLINK', KEYS[2]) == 1
-local state, life, callback = unpack(redis.call('HMGET', KEYS[5], 'state', 'life', 'callback'))
+local state, life, callback, owner, room, key_room =
+  unpack(redis.call('HMGET', KEYS[5], 'state', 'life', 'callback', 'owner', 'room', 'key_room'))
 if state then wanted = state == 'queued' or state == 'running' end
 if not wanted then
   redis.call('UNLINK', KEYS[7])
   return 'dropped'
 end
-redis.call('RENAME', KEYS[7], KEYS[3])
+local final, report, answer, rest = ARGV[7], ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10])
+local fits = redis.call('EXISTS', KEYS[7]) == 1
+if state and room then
+  local more = answer + rest - (charged(ARGV[3]) or 0)
+  fits = fits and not broken(owner, more, room, key_room) and not (answer > 0 and full(tonumber(ARGV[11])))
+  charge(ARGV[3], owner, rest + (fits and answer or 0), life)
+end
+if fits then
+  redis.call('RENAME', KEYS[7], KEYS[3])
+else
+  redis.call('UNLINK', KEYS[7])
+  redis.call('HSET', KEYS[3], 'head', ARGV[12])
+  redis.call('PEXPIRE', KEYS[3], ARGV[14])
+  final, report = 'failed', ARGV[13]
+end
 if state then
   local time = redis.call('TIME')
-  redis.call('HSET', KEYS[5], 'state', ARGV[7], 'report', ARGV[8],
+  redis.call('HSET', KEYS[5], 'state', final, 'report', report,
     'finished', string.format('%.3f', time[1] + time[2] / 1000000))
   redis.call('PEXPIRE', KEYS[5], life)
   redis.call('PEXPIRE', KEYS[3], life)
   if callback ~= '' then redis.call('XADD', KEYS[6], '*', 'job', ARGV[3]) end
 end
 redis.call('PUBLISH', ARGV[4], ARGV[3])
-return 'answered'
+return fits and 'answered' or 'no_room'
 """
+)
+
+# Forget a job, and what it holds.
+#   KEYS channel, keys of the job...   ARGV id
+FORGET = (
+    LEDGER
+    + """
+refund(ARGV[1])
+redis.call('UNLINK', unpack(KEYS, 2))
+redis.call('PUBLISH', KEYS[1], ARGV[1])
+"""
+)
 
 # Say how far a job is, if it is still under way.
 #   KEYS record   ARGV id, channel, windows done, of total

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
-from service.contracts import Outcome
+from service.contracts import JOB_OVERHEAD, Outcome, no_room_for_answer
 from service.errors import Problem
 from service.redis import keys, scripts
 from service.redis.connections import connect, connect_blocking
@@ -125,11 +125,18 @@ class WorkerStreams:
         touched = [entry.stream, keys.upload(id), keys.outcome(id), keys.DEAD]
         touched += [keys.record(id), keys.CALLBACKS, draft]
         values = [GROUP, entry.id, id, entry.channel, death, DEAD_LIFE, state, json.dumps(report(outcome))]
-        async with self._client.pipeline(transaction=True) as pipe:
-            pipe.hset(draft, mapping=outcome_fields(outcome))
-            pipe.pexpire(draft, OUTCOME_LIFE)
-            pipe.eval(*scripts.arguments(scripts.FINISH, touched, values))
-            *_, event = await pipe.execute()
+        fields, instead = outcome_fields(outcome), no_room_for_answer()
+        values += [len(fields.get("content", b"")), JOB_OVERHEAD, scripts.JOB_ANSWERS_SHARE]
+        values += [outcome_fields(instead)["head"], json.dumps(report(instead)), OUTCOME_LIFE]
+        try:
+            async with self._client.pipeline(transaction=True) as pipe:
+                pipe.hset(draft, mapping=fields)
+                pipe.pexpire(draft, OUTCOME_LIFE)
+                pipe.eval(*scripts.arguments(scripts.FINISH, touched, values))
+                *_, event = await pipe.execute()
+        except OutOfMemoryError:
+            # Nothing of the transaction has happened. Without its draft the answer is that there is no room.
+            event = await scripts.run(self._client, scripts.FINISH, touched, values)
         return "dead" if death else str(event.decode())
 
     async def report(self, entry: Entry, done: int, total: int) -> None:
