@@ -123,7 +123,7 @@ class Consumer:
         else:
             entries = await self._streams.take(self._places - len(self._held), lowest_first=False)
         for entry in entries or await self._streams.wait():
-            self._hold(entry)
+            await self._hold(entry)
         await asyncio.sleep(0)  # so that they are loaded before the next are asked for
 
     async def _adopt(self) -> None:
@@ -140,10 +140,10 @@ class Consumer:
                 return
             entry, deliveries = adopted
             self._metrics.entries.labels("reclaimed").inc()
-            if deliveries > MAX_DELIVERIES:
+            if entry.work and deliveries > MAX_DELIVERIES:
                 await self._bury(entry)
             else:
-                self._hold(entry)
+                await self._hold(entry)
 
     async def _bury(self, entry: Entry) -> None:
         reason = f"not finished in {MAX_DELIVERIES} deliveries"
@@ -151,7 +151,12 @@ class Consumer:
         problem = Poisoned(f"Workers died of this request, {MAX_DELIVERIES} in a row; it is not tried again.")
         self._metrics.entries.labels(await self._streams.settle(entry, problem, reason)).inc()
 
-    def _hold(self, entry: Entry) -> None:
+    async def _hold(self, entry: Entry) -> None:
+        if not entry.work:
+            log.error("entry %s of %s is not a work and is dropped", entry.id, entry.stream)
+            self._metrics.entries.labels("malformed").inc()
+            await attempt(lambda: self._streams.discard(entry))
+            return
         if not self._held:
             self._throughput.busy()
         self._held[entry] = None

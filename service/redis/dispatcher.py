@@ -122,6 +122,7 @@ class RedisDispatcher:
         touched = [keys.stream(work.model, priority), upload, keys.outcome(id), keys.record(id)]
         touched.append(keys.idempotency(record.idempotency_key))
         try:
+            self.fleet.check(work.model, work.task, work.parameters)
             limit = self.fleet.limit(work.model, priority, max_wait)
             share = scripts.JOBS_SHARE if priority == "batch" else scripts.REQUESTS_SHARE
             values = [keys.GROUP, limit, id, channel, share, int(1000 * record.seconds), record.meaning]

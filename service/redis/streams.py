@@ -28,7 +28,7 @@ FORGET = 10  # leases of silence after which a consumer without entries is delet
 class Entry:
     stream: str
     id: str
-    work: str  # its id
+    work: str  # its id; none if the entry is not one of ours
     channel: str  # where to say that something has changed
 
     @property
@@ -106,7 +106,13 @@ class WorkerStreams:
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.hgetall(keys.upload(entry.work))
             pipe.pttl(keys.upload(entry.work))
-            upload, life = await pipe.execute()
+            try:
+                upload, life = await pipe.execute()
+            except ResponseError as error:
+                if "WRONGTYPE" not in str(error):
+                    raise
+                await self._client.unlink(keys.upload(entry.work))  # nobody's upload
+                return {}, 0.0
         return upload, life / 1000
 
     async def renew(self, entries: Sequence[Entry]) -> list[Entry]:
@@ -139,6 +145,11 @@ class WorkerStreams:
             event = await scripts.run(self._client, scripts.FINISH, touched, values)
         return "dead" if death else str(event.decode())
 
+    async def discard(self, entry: Entry) -> None:
+        """What is not a work: nobody waits for it, and no worker could do anything with it."""
+        await self._client.xack(entry.stream, GROUP, entry.id)
+        await self._client.xdel(entry.stream, entry.id)
+
     async def report(self, entry: Entry, done: int, total: int) -> None:
         values = [entry.work, entry.channel, done, total]
         await scripts.run(self._client, scripts.PROGRESS, [keys.record(entry.work)], values)
@@ -167,4 +178,8 @@ class WorkerStreams:
 
 
 def entry_from(stream: str, id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
-    return Entry(stream, id.decode(), fields[b"job"].decode(), fields[b"channel"].decode())
+    """With no work, if it does not name one: anybody who reaches Redis may have written it."""
+    try:
+        return Entry(stream, id.decode(), fields[b"job"].decode(), fields[b"channel"].decode())
+    except (KeyError, ValueError):
+        return Entry(stream, id.decode(), "", "")
