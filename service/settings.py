@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     api_keys: SecretStr = Field(SecretStr(""), description="comma-separated; empty: open to everyone")
     admin_key: SecretStr = Field(SecretStr(""), description="allows loading and unloading; empty: off")
     key_concurrency: int = Field(16, ge=1, description="requests a key may have in flight")
+    listeners: int = Field(1000, ge=1, description="most events of jobs that are followed at any one time")
     cors_origins: str = Field("", description="comma-separated origins; empty: off")
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import ExitStack, aclosing, suppress
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from service.api.answer import respond, work_of
 from service.api.openapi import PROBLEMS, documented, responses
@@ -128,13 +129,24 @@ async def result(id: str, request: Request) -> Response:
 )
 async def events(id: str, request: Request) -> Response:
     at = services(request)
-    with at.access.admitted(request) as owner:
+    with ExitStack() as places:
+        owner = places.enter_context(at.access.listening(request))
         await owned(at, id, owner)  # a job that is not there is a 404, not an empty stream
-    return StreamingResponse(
-        stream(at.jobs.watch(id), at.shutdown),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+        return EventStream(stream(at.jobs.watch(id), at.shutdown), places.pop_all())
+
+
+class EventStream(StreamingResponse):
+    """Gives back what it holds when it ends, or its reader leaves."""
+
+    def __init__(self, events: AsyncGenerator[str, None], places: ExitStack) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._events, self._places = events, places
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._places:
+            async with aclosing(self._events):
+                await super().__call__(scope, receive, send)
 
 
 async def stream(states: AsyncGenerator[Job, None], shutdown: Shutdown) -> AsyncGenerator[str, None]:

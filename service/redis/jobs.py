@@ -20,6 +20,7 @@ from service.redis.wire import outcome_from
 from service.settings import Settings
 
 LOOK = 15.0  # seconds without news after which one who watches looks for himself
+LOOKS = 8  # connections with which all look, however many are woken together
 FURTHEST = 1000  # a position behind more than this is given as this
 
 LATE = DeadlineExceeded("The job took longer than RETOUCH_JOB_TIMEOUT allows.")
@@ -31,6 +32,7 @@ class RedisJobs:
         self._settings = settings
         self._dispatcher = dispatcher
         self._client: Any = connect(settings.redis_url)
+        self._looks = asyncio.Semaphore(LOOKS)
         self._callbacks = CallbackQueue(settings, callbacks, self._finished) if callbacks.on else None
 
     async def start(self) -> None:
@@ -68,6 +70,10 @@ class RedisJobs:
         return await self.get(id)
 
     async def get(self, id: str) -> Job:
+        async with self._looks:
+            return await self._look(id)
+
+    async def _look(self, id: str) -> Job:
         with reachable():
             async with self._client.pipeline(transaction=True) as pipe:
                 pipe.hgetall(keys.record(id))

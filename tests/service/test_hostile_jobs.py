@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import httpx
 import pytest
 import redis
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
+from service.redis.jobs import LOOKS
 from tests.service.conftest import RedisServer
+from tests.service.dispatchers import app_of
 from tests.service.engines import until
-from tests.service.test_jobs import GatedDispatcher, embedded, finished, send
+from tests.service.test_jobs import GatedDispatcher, embedded, finished, send, served
 from tests.service.test_redis_jobs import api, left, worker
 
 A, B = {"X-API-Key": "a"}, {"X-API-Key": "b"}
@@ -116,3 +120,64 @@ def test_what_jobs_hold_is_forgotten_with_them(redis_server, dispatcher):
             assert finished(client, location)["state"] == "done"
             until(lambda at=location: client.get(at).status_code == 404)
         until(lambda: left(redis_server.url) == set())
+
+
+@contextmanager
+def followers(count: int, dispatcher: GatedDispatcher) -> Iterator[ThreadPoolExecutor]:
+    """Threads that read events, and that end whatever happens: the jobs are held only inside."""
+    with ThreadPoolExecutor(count) as pool:
+        dispatcher.gate.clear()
+        try:
+            yield pool
+        finally:
+            dispatcher.gate.set()
+
+
+def test_listeners_count_under_their_keys_limit_and_are_bounded(serve, dispatcher):
+    with serve(**KEYS, key_concurrency=3, listeners=4) as client, followers(4, dispatcher) as pool:
+        a, b = (send(client, name, headers=key).headers["location"] for name, key in ((b"a", A), (b"b", B)))
+
+        def status(path: str, key: dict[str, str]) -> int:
+            return client.get(path, headers=key).status_code
+
+        followed = [pool.submit(status, a + "/events", A) for _ in range(3)]
+        until(lambda: status(a, A) == 429)
+        assert status(a + "/events", A) == 429
+        followed.append(pool.submit(status, b + "/events", B))
+        until(lambda: client.app.state.services.access._listeners == 4)
+        assert status(b + "/events", B) == 503
+        assert status(b, B) == 200
+        dispatcher.gate.set()
+        assert [each.result(20) for each in followed] == [200] * 4
+        until(lambda: status(a, A) == 200)
+        assert status(a + "/events", A) == 200  # the places are free again
+
+
+def test_listeners_take_few_connections_of_redis(redis_server, dispatcher):
+    with (
+        worker(redis_server.url, dispatcher),
+        api(redis_server.url) as client,
+        followers(60, dispatcher) as pool,
+        redis.Redis.from_url(redis_server.url) as look,
+    ):
+        location = send(client).headers["location"]
+        before = look.info("clients")["connected_clients"]
+        followed = [pool.submit(client.get, location + "/events") for _ in range(60)]
+        until(lambda: client.app.state.services.access._listeners == 60)
+        assert look.info("clients")["connected_clients"] <= before + LOOKS
+        dispatcher.gate.set()
+        assert all("event: done" in each.result(20).text for each in followed)
+        assert look.info("clients")["connected_clients"] <= before + LOOKS
+
+
+def test_a_reader_who_leaves_gives_its_place_back_at_once(dispatcher):
+    app = app_of(dispatcher, listeners=1)
+    with served(app) as (url, _), httpx.Client(base_url=url) as client:
+        dispatcher.gate.clear()
+        files = {"image": ("a.png", b"picture", "image/png")}
+        location = client.post("/jobs/inpaint", files=files).headers["location"]
+        for _ in range(3):
+            with client.stream("GET", location + "/events") as events:
+                assert next(events.iter_lines()).startswith("event: ")
+            until(lambda: app.state.services.access._listeners == 0, 2)
+        dispatcher.gate.set()

@@ -62,7 +62,8 @@ def test_problems_survive_the_wire(kind):
 
 
 # What the first release with this wire writes. A later one writes other bytes only where it must, keeps these
-# beside its own, and goes on reading them: so old and new processes understand each other while they are replaced.
+# beside its own, and goes on reading them: then old and new processes may be replaced one after the other.
+# What was written before this (answers in streams, without limits and owners) is not understood any more.
 UPLOAD = {
     b"head": b'{"task": "inpaint", "model": "echo", "request_id": "r1", "owner": "0a", "cache_key": "k1", '
     b'"parameters": {"grow": 3}, "limit": {"setting": "RETOUCH_TIMEOUT", "seconds": 9}}',
@@ -125,7 +126,7 @@ def test_facts_that_a_later_release_adds_are_passed_over():
     assert work_from(with_more(UPLOAD, tomorrow={"a": 1})) == WORK
     result = json.loads(RESULT[b"head"])["result"] | {"tomorrow": 1}
     assert outcome_from(with_more(RESULT, tomorrow=1, result=result)) == ANSWER
-    seen, announced = Announcement.unpack(WORKER[:-1] + b', "tomorrow": 1}')
+    _, announced = Announcement.unpack(WORKER[:-1] + b', "tomorrow": 1}')
     assert announced.version == 1
 
 
