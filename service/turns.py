@@ -38,8 +38,11 @@ class Turns:
             self._grant()
 
     def ahead(self, caller: str, name: Hashable) -> int:
-        """How many come before it, if nobody else comes."""
-        own = list(self._waiting[caller]).index(name)
+        """How many come before it, if nobody else comes; none if it does not wait yet, or any more."""
+        names = list(self._waiting.get(caller, ()))
+        if name not in names:
+            return 0
+        own = names.index(name)
         before, count = 1, own  # those before the caller in this round have one turn more
         for other, queue in self._waiting.items():
             if other == caller:

@@ -25,6 +25,7 @@ from service.contracts import (
 )
 from service.errors import ComputeFailed, NotFound, Overloaded, Problem
 from service.settings import Settings
+from service.turns import Turns
 from service.work import Progress, Result, Run
 
 # Enough to decode one picture while another is computed; more would only delay those who wait for an answer.
@@ -55,7 +56,7 @@ class MemoryJobs:
         self._kept: dict[str, Kept] = {}
         self._ids: dict[str, str] = {}  # by idempotency key
         self._bytes: Counter[str] = Counter()  # that jobs hold, by owner
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._turns = Turns(AT_ONCE, AT_ONCE)
 
     async def start(self) -> None: ...
 
@@ -82,8 +83,7 @@ class MemoryJobs:
     async def get(self, id: str) -> Job:
         job = self._find(id).job
         if job.state == "queued":
-            queue = [kept.job.id for kept in self._kept.values() if kept.job.state == "queued"]
-            job.position = queue.index(id)
+            job.position = self._turns.ahead(job.owner, id)
         return job
 
     async def outcome(self, id: str) -> Outcome | None:
@@ -134,7 +134,7 @@ class MemoryJobs:
     async def _run(self, kept: Kept) -> None:
         job, new = kept.job, kept.new
         try:
-            async with new.deadline.enforced(), self._places:
+            async with new.deadline.enforced(), self._turns.place(job.owner, job.id):
                 job.state, job.started, job.position = "running", time.time(), None
                 kept.announce()
                 kept.outcome = await self._answer(kept)

@@ -126,7 +126,7 @@ class RedisDispatcher:
             limit = self.fleet.limit(work.model, priority, max_wait)
             share = scripts.JOBS_SHARE if priority == "batch" else scripts.REQUESTS_SHARE
             values = [keys.GROUP, limit, id, channel, share, int(1000 * record.seconds), record.meaning]
-            values += [work.bytes + JOB_OVERHEAD]
+            values += [work.bytes + JOB_OVERHEAD, work.owner]
             values += [part for pair in record.fields.items() for part in pair]
             async with self._client.pipeline(transaction=True) as pipe:
                 pipe.hset(upload, mapping=upload_fields(work, deadline))

@@ -21,7 +21,6 @@ from service.settings import Settings
 
 LOOK = 15.0  # seconds without news after which one who watches looks for himself
 LOOKS = 8  # connections with which all look, however many are woken together
-FURTHEST = 1000  # a position behind more than this is given as this
 
 LATE = DeadlineExceeded("The job took longer than RETOUCH_JOB_TIMEOUT allows.")
 
@@ -86,9 +85,8 @@ class RedisJobs:
             if job.state not in FINAL and now > float(record["deadline"]):
                 job.state, job.problem = "failed", problem_summary(LATE)
             if job.state == "queued":
-                stream = keys.stream(job.model, "batch")
-                ahead = await self._client.xrange(stream, "-", f"({record['entry']}", FURTHEST)
-                job.position = len(ahead)
+                stream, work = keys.stream(job.model, "batch"), f"{id} {keys.events(id)}"
+                job.position = await scripts.run(self._client, scripts.AHEAD, [stream], [job.owner, work])
         return job
 
     async def outcome(self, id: str) -> Outcome | None:

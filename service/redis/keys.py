@@ -1,6 +1,7 @@
 """The names of everything in Redis. Autoscalers read the streams and the group, so these are a contract.
 
-docs/redis.md says of each who writes it, who reads it, and how it ends.
+Beside these, the scripts keep for every stream whose turn it is (retouch:turns:) and what its entries have
+been given (retouch:given:).
 """
 
 from __future__ import annotations

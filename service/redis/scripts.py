@@ -62,6 +62,56 @@ local function full(share)
 end
 """
 
+# Whose work an entry of a stream stands for is decided when it is taken: the callers' works wait in lists,
+# and callers take turns. So one who sends many waits behind himself, and the streams stay what autoscalers
+# read. What an entry has been given is remembered until it is finished, whoever finishes it.
+TURNS = """
+local function callers_of(stream) return 'retouch:turns:' .. stream end
+local function enqueue(stream, owner, work)
+  local callers = callers_of(stream)
+  if redis.call('XLEN', stream) == 0 then  -- whoever removed the entries has left their works
+    for _, other in ipairs(redis.call('LRANGE', callers, 0, -1)) do
+      redis.call('DEL', callers .. ':' .. other)
+    end
+    redis.call('DEL', callers, 'retouch:given:' .. stream)
+  end
+  if redis.call('RPUSH', callers .. ':' .. owner, work) == 1 then redis.call('RPUSH', callers, owner) end
+end
+local function turn(stream, entry)
+  local callers, given = callers_of(stream), 'retouch:given:' .. stream
+  local work = redis.call('HGET', given, entry)
+  if work then return work end
+  local owner = redis.call('LPOP', callers)
+  work = owner and redis.call('LPOP', callers .. ':' .. owner)
+  if not work then return '' end
+  if redis.call('EXISTS', callers .. ':' .. owner) == 1 then redis.call('RPUSH', callers, owner) end
+  redis.call('HSET', given, entry, work)
+  return work
+end
+"""
+
+# What an entry stands for.    KEYS stream   ARGV entry      Returns 'id channel', or '' for nothing
+TURN = TURNS + "return turn(KEYS[1], ARGV[1])"
+
+# How many works come before one, if nobody sends more.   KEYS stream   ARGV owner, 'id channel'
+AHEAD = (
+    TURNS
+    + """
+local callers = callers_of(KEYS[1])
+local own = redis.call('LPOS', callers .. ':' .. ARGV[1], ARGV[2])
+if not own then return 0 end
+local before, count = 1, own
+for _, other in ipairs(redis.call('LRANGE', callers, 0, -1)) do
+  if other == ARGV[1] then
+    before = 0
+  else
+    count = count + math.min(redis.call('LLEN', callers .. ':' .. other), own + before)
+  end
+end
+return count
+"""
+)
+
 # How full Redis may be for what: room is left to answer what was taken, and most of it to whoever waits.
 JOBS_SHARE, JOB_ANSWERS_SHARE, REQUESTS_SHARE = 0.5, 0.75, 0.9
 
@@ -70,11 +120,14 @@ JOBS_SHARE, JOB_ANSWERS_SHARE, REQUESTS_SHARE = 0.5, 0.75, 0.9
 # A job has a record besides. Returns {'accepted' or what was full, waiting before it, what the key means}.
 # The upload has been put there right before, in the same transaction: Lua is slow with large strings.
 #   KEYS stream, upload, outcome, record, idempotency key
-#   ARGV group, limit, id, channel, share, the record's life or 0, what the key means or '', bytes, record...
+#   ARGV group, limit, id, channel, share, the record's life or 0, what the key means or '', bytes, owner,
+#     record...
 SUBMIT = (
     LEDGER
+    + TURNS
     + """
-local life, meaning, bytes, record = tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8]), {unpack(ARGV, 9)}
+local life, meaning, bytes = tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8])
+local owner, record = ARGV[9], {unpack(ARGV, 10)}
 if redis.call('HEXISTS', KEYS[2], 'entry') == 1 then return {'accepted', 0, meaning} end
 local known = redis.call('EXISTS', KEYS[3]) == 1 and meaning
 if meaning ~= '' then
@@ -90,7 +143,7 @@ end
 local given = {}
 for i = 1, #record, 2 do given[record[i]] = record[i + 1] end
 local reason = full(tonumber(ARGV[5])) and 'memory'
-if life > 0 then reason = broken(given.owner, bytes, given.room, given.key_room) or reason end
+if life > 0 then reason = broken(owner, bytes, given.room, given.key_room) or reason end
 if reason then
   redis.call('DEL', KEYS[2])
   return {reason, 0, ''}
@@ -105,7 +158,8 @@ if waiting > tonumber(ARGV[2]) then
   redis.call('DEL', KEYS[2])
   return {'queue', waiting, ''}
 end
-local entry = redis.call('XADD', KEYS[1], '*', 'job', ARGV[3], 'channel', ARGV[4])
+enqueue(KEYS[1], owner, ARGV[3] .. ' ' .. ARGV[4])
+local entry = redis.call('XADD', KEYS[1], '*', 'job', ARGV[3], 'channel', ARGV[4], 'turn', 'yes')
 redis.call('HSET', KEYS[2], 'entry', entry, 'job', ARGV[3])
 if life > 0 then
   local time = redis.call('TIME')
@@ -115,7 +169,7 @@ if life > 0 then
     'deadline', string.format('%.3f', deadline), unpack(record))
   redis.call('PEXPIRE', KEYS[4], life)
   if meaning ~= '' then redis.call('SET', KEYS[5], meaning, 'PX', life) end
-  charge(ARGV[3], given.owner, bytes, life)
+  charge(ARGV[3], owner, bytes, life)
 end
 return {'accepted', waiting, meaning}
 """
@@ -123,7 +177,9 @@ return {'accepted', waiting, meaning}
 
 # Read from the streams in their order until there are enough: XREADGROUP alone counts for each stream.
 #   KEYS streams...   ARGV group, consumer, count      Returns {stream, id, fields, stream, id, fields, ...}
-TAKE = """
+TAKE = (
+    TURNS
+    + """
 local taken, left = {}, tonumber(ARGV[3])
 for _, stream in ipairs(KEYS) do
   if left < 1 then break end
@@ -131,12 +187,18 @@ for _, stream in ipairs(KEYS) do
   for _, entry in ipairs(found and found[1][2] or {}) do
     taken[#taken + 1] = stream
     taken[#taken + 1] = entry[1]
-    taken[#taken + 1] = entry[2]
+    local fields = entry[2]
+    if fields[5] == 'turn' then
+      local id, channel = string.match(turn(stream, entry[1]), '^(%S+) (%S+)$')
+      fields = id and {'job', id, 'channel', channel} or {}
+    end
+    taken[#taken + 1] = fields
     left = left - 1
   end
 end
 return taken
 """
+)
 
 # Answer a work. XACK says 1 to the first who finishes an entry and to nobody after, so it decides whose
 # answer counts. A request whose upload is gone is no longer waited for; a job is, until it is final or
@@ -154,6 +216,7 @@ if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then
   return 'duplicate'
 end
 redis.call('XDEL', KEYS[1], ARGV[2])
+redis.call('HDEL', 'retouch:given:' .. KEYS[1], ARGV[2])
 if ARGV[5] ~= '' then
   redis.call('XADD', KEYS[4], '*', 'job', ARGV[3], 'stream', KEYS[1], 'reason', ARGV[5])
   redis.call('PEXPIRE', KEYS[4], ARGV[6])

@@ -73,10 +73,18 @@ class WorkerStreams:
             GROUP, self.worker, dict.fromkeys(self._all, ">"), count=1, block=BLOCK
         )
         return [
-            entry_from(stream.decode(), id, fields)
+            await self._entry(stream.decode(), id, fields)
             for stream, entries in read or ()
             for id, fields in entries
         ]
+
+    async def _entry(self, stream: str, id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
+        """With the work whose turn it is, or that the entry was given before."""
+        if b"turn" in fields:
+            given = await scripts.run(self._client, scripts.TURN, [stream], [id])
+            work, _, channel = given.partition(b" ")
+            fields = {b"job": work, b"channel": channel} if work else {}
+        return entry_from(stream, id, fields)
 
     async def orphaned(self) -> bool:
         """Whether there are entries whose lease has run out."""
@@ -96,7 +104,7 @@ class WorkerStreams:
                 for id, fields in entries:
                     pending = await self._client.xpending_range(stream, GROUP, id, id, 1)
                     if pending:  # else its late first owner has finished it
-                        return entry_from(stream, id, fields), int(pending[0]["times_delivered"])
+                        return await self._entry(stream, id, fields), int(pending[0]["times_delivered"])
                 if cursor == b"0-0":
                     break
         return None

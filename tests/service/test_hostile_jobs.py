@@ -122,6 +122,25 @@ def test_what_jobs_hold_is_forgotten_with_them(redis_server, dispatcher):
         until(lambda: left(redis_server.url) == set())
 
 
+def test_one_keys_jobs_do_not_hold_up_anothers(serve, dispatcher):
+    with serve(**KEYS) as client:
+        dispatcher.gate.clear()
+        many = [send(client, b"a%d" % number, headers=A).headers["location"] for number in range(12)]
+        until(lambda: len(dispatcher.runs) >= 1)
+        few = [send(client, b"b%d" % number, headers=B).headers["location"] for number in range(2)]
+        position = client.get(few[0], headers=B).json()["position"]
+        dispatcher.gate.set()
+        for location, key in [*((each, A) for each in many), *((each, B) for each in few)]:
+            until(lambda at=location, key=key: client.get(at, headers=key).json()["state"] == "done")
+        order = dispatcher.images
+        under_way = 4  # the most that had their turn before B came
+        assert max(order.index(b"b0"), order.index(b"b1")) <= under_way + 3
+        assert order.index(b"b0") <= under_way + position + 1
+        assert [image for image in order if image.startswith(b"a")] == [
+            b"a%d" % number for number in range(12)
+        ]
+
+
 @contextmanager
 def followers(count: int, dispatcher: GatedDispatcher) -> Iterator[ThreadPoolExecutor]:
     """Threads that read events, and that end whatever happens: the jobs are held only inside."""

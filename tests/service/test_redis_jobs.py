@@ -159,7 +159,7 @@ def test_waiting_jobs_know_their_position_and_can_be_cancelled(client, dispatche
     dispatcher.gate.clear()
     locations = [send(client, b"%d" % number).headers["location"] for number in range(4)]
     until(lambda: client.get(locations[0]).json()["state"] == "running")
-    assert [client.get(location).json()["position"] for location in locations] == [None, 1, 2, 3]
+    assert [client.get(location).json()["position"] for location in locations] == [None, 0, 1, 2]
     assert client.delete(locations[1]).status_code == 204
     assert client.delete(locations[0]).status_code == 204
     until(lambda: dispatcher.runs[0].cancelled.is_set())
