@@ -97,6 +97,7 @@ class Work:
     key: str  # equal for works whose answers are equal, to the byte
     request_id: str = ""
     owner: str = ""  # digest of the API key that it came with; none where no keys are asked for
+    weights: str = ""  # digest of the weights that `key` was made with
 
     @classmethod
     def create(
@@ -111,7 +112,7 @@ class Work:
     ) -> Work:
         """`digest` is of the model's weights."""
         key = identity(task, model, digest, parameters, files)
-        return cls(task, model, parameters, files, key, request_id, owner)
+        return cls(task, model, parameters, files, key, request_id, owner, digest)
 
     @property
     def bytes(self) -> int:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from service.errors import NotFound, Overloaded, Unavailable
@@ -41,6 +41,11 @@ class Announcement:
         default_factory=lambda: {task: sorted(names) for task, names in OPTIONS.items()}
     )  # that it knows, by task
 
+    def without(self, models: set[str]) -> Announcement:
+        rows = [row for row in self.models if row["name"] not in models]
+        defaults = {task: name for task, name in self.defaults.items() if name not in models}
+        return replace(self, models=rows, defaults=defaults)
+
     def pack(self) -> str:
         return json.dumps(asdict(self))
 
@@ -50,8 +55,8 @@ class Announcement:
         seen, _, text = line.partition(b" ")
         said = json.loads(text)  # perhaps by another version, which may say more
         return int(seen), cls(
-            said["models"],
-            said["defaults"],
+            [dict(row, name=row["name"], task=row["task"], digest=row["digest"]) for row in said["models"]],
+            dict(said["defaults"]),
             said["seconds"],
             said.get("version", 0),
             said.get("options", FIRST),

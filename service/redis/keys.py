@@ -13,6 +13,7 @@ PRIORITIES: tuple[Priority, ...] = ("interactive", "batch")  # in the order in w
 
 GROUP = "workers"
 FLEET = "retouch:fleet"  # hash: a worker's name to what it hosts, and when it said so
+WEIGHTS = "retouch:weights"  # hash: a model's name to the digest that counts, and until when
 CALLERS = "couriers"  # the group that delivers callbacks
 CALLBACKS = "retouch:callbacks"  # stream: jobs that are over and whose callers are to be told
 HELD = "retouch:held"  # sorted set: jobs by when what they hold ends, in milliseconds

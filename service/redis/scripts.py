@@ -294,6 +294,25 @@ for _, stream in ipairs(KEYS) do
 end
 """
 
+# Whose weights count where workers disagree: those that were there first, for as long as somebody says that
+# he has them. Returns the models of which others have other weights.
+#   KEYS weights   ARGV milliseconds, model, digest...
+CLAIM = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local disputed = {}
+for i = 2, #ARGV, 2 do
+  local ends, digest = string.match(redis.call('HGET', KEYS[1], ARGV[i]) or '', '^(%d+) (.*)$')
+  if digest and digest ~= ARGV[i + 1] and tonumber(ends) > now then
+    disputed[#disputed + 1] = ARGV[i]
+  else
+    redis.call('HSET', KEYS[1], ARGV[i], string.format('%d', now + ARGV[1]) .. ' ' .. ARGV[i + 1])
+  end
+end
+redis.call('EXPIRE', KEYS[1], 60)
+return disputed
+"""
+
 # A worker says that it lives and what it hosts, by Redis' own clock; those silent for too long are forgotten.
 #   KEYS fleet   ARGV worker, announcement, seconds until forgotten
 ANNOUNCE = """

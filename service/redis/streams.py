@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from service.redis.wire import outcome_fields, report
 BLOCK = 1000  # milliseconds; also how long a stopping worker may still wait for its last read
 OUTCOME_LIFE = 60_000  # milliseconds; the waiting process fetches it at once, or is gone
 DEAD_LIFE = 7 * 24 * 3600 * 1000  # milliseconds after the last death
+CLAIM = 2  # leases for which a worker's weights count after it has said so
 FORGET = 10  # leases of silence after which a consumer without entries is deleted
 
 
@@ -39,8 +41,9 @@ class Entry:
 class WorkerStreams:
     def __init__(self, url: str, worker: str, models: Sequence[str], lease: float) -> None:
         self.worker = worker
-        self._streams = [[keys.stream(model, priority) for model in models] for priority in PRIORITIES]
-        self._all = [stream for several in self._streams for stream in several]
+        self._models = models
+        self._all = [keys.stream(model, priority) for priority in PRIORITIES for model in models]
+        self._disputed: set[str] = set()  # models that others have with other weights
         self._lease = int(1000 * lease)
         self._client: Any = connect(url)
         self._reader: Any = connect_blocking(url, BLOCK / 1000)
@@ -56,10 +59,11 @@ class WorkerStreams:
 
     async def take(self, most: int, lowest_first: bool) -> list[Entry]:
         """Up to so many new entries, of whatever waits; none if nothing does."""
+        models = [model for model in self._models if model not in self._disputed]
         order = [
-            stream
-            for several in (self._streams[::-1] if lowest_first else self._streams)
-            for stream in random.sample(several, len(several))  # no model goes first always
+            keys.stream(model, priority)
+            for priority in (PRIORITIES[::-1] if lowest_first else PRIORITIES)
+            for model in random.sample(models, len(models))  # no model goes first always
         ]
         found = await scripts.run(self._client, scripts.TAKE, order, [GROUP, self.worker, most])
         return [
@@ -69,8 +73,11 @@ class WorkerStreams:
 
     async def wait(self) -> list[Entry]:
         """The next entry, or nothing after a while; one a stream if several come in the same moment."""
+        if not self._served:
+            await asyncio.sleep(BLOCK / 1000)
+            return []
         read = await self._reader.xreadgroup(
-            GROUP, self.worker, dict.fromkeys(self._all, ">"), count=1, block=BLOCK
+            GROUP, self.worker, dict.fromkeys(self._served, ">"), count=1, block=BLOCK
         )
         return [
             await self._entry(stream.decode(), id, fields)
@@ -89,13 +96,13 @@ class WorkerStreams:
     async def orphaned(self) -> bool:
         """Whether there are entries whose lease has run out."""
         async with self._client.pipeline(transaction=False) as pipe:
-            for stream in self._all:
+            for stream in self._served:
                 pipe.xpending_range(stream, GROUP, "-", "+", 1, idle=self._lease)
             return any(await pipe.execute())
 
     async def adopt(self) -> tuple[Entry, int] | None:
         """One entry whose lease has run out, and how often it has been delivered now."""
-        for stream in self._all:
+        for stream in self._served:
             cursor: Any = b"0-0"
             while True:
                 cursor, entries, *_ = await self._client.xautoclaim(
@@ -167,6 +174,18 @@ class WorkerStreams:
         await self._client.xclaim(
             entry.stream, GROUP, self.worker, 0, [entry.id], idle=10 * self._lease, justid=True
         )
+
+    @property
+    def _served(self) -> list[str]:
+        names = [model for model in self._models if model not in self._disputed]
+        return [keys.stream(model, priority) for priority in PRIORITIES for model in names]
+
+    async def claim(self, digests: Mapping[str, str]) -> set[str]:
+        """The models of which others have other weights: their works are not for this worker."""
+        pairs = [part for pair in digests.items() for part in pair]
+        found = await scripts.run(self._client, scripts.CLAIM, [keys.WEIGHTS], [CLAIM * self._lease, *pairs])
+        self._disputed = {model.decode() for model in found}
+        return self._disputed
 
     async def announce(self, announcement: Announcement) -> None:
         values = [self.worker, announcement.pack(), SILENCE]

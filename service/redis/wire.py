@@ -37,6 +37,7 @@ def upload_fields(work: Work, deadline: Deadline) -> dict[str, bytes]:
         "model": work.model,
         "request_id": work.request_id,
         "owner": work.owner,
+        "weights": work.weights,
         "cache_key": work.key,
         "parameters": work.parameters.model_dump(exclude_defaults=True),
         "limit": {"setting": deadline.setting, "seconds": deadline.seconds},
@@ -58,6 +59,7 @@ def work_from(upload: Mapping[bytes, bytes]) -> Work:
         head.get("cache_key") or uuid.uuid4().hex,  # a key that nobody else has
         head.get("request_id", ""),
         head.get("owner", ""),
+        head.get("weights", ""),
     )
 
 

@@ -438,3 +438,31 @@ def test_a_work_with_an_option_that_a_worker_does_not_know_waits_for_its_upgrade
             assert dispatcher.images == [b"picture"]
 
     asyncio.run(run())
+
+
+def test_of_two_weights_of_one_model_only_the_first_are_used_until_they_are_gone(redis_server):
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            old, new = EchoDispatcher(), EchoDispatcher()
+            first = await both.worker(old, places=1)
+            await both.worker(new, places=1, digest="other")
+            assert both.api.resolve("inpaint", "echo") == ("echo", "digest")
+            await asyncio.gather(*(both.api.submit(run_with(b"%d" % i)) for i in range(20)))
+            assert (len(old.runs), len(new.runs)) == (20, 0)
+            await first.stop(5)
+
+            async def taken_over() -> bool:
+                await both.api.fleet.refresh()
+                return both.api.resolve("inpaint", "echo")[1] == "other" and both.api.fleet.workers == 1
+
+            await until(taken_over)
+            # What was asked of the old weights is not answered with the new ones under the old name.
+            with pytest.raises(Unavailable, match="weights"):
+                await both.api.submit(run_with(b"late"))
+            late = run_with(b"late job")
+            await both.api.put("job", late.work, late.deadline, "batch", 100, "nobody")
+            await until(lambda: len(new.runs) == 1)
+            assert new.runs[0].work.key != late.work.key
+            assert new.runs[0].work.weights == "other"
+
+    asyncio.run(run())

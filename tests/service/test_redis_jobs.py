@@ -92,7 +92,7 @@ def client(redis_server, dispatcher) -> Iterator[TestClient]:
 
 def left(url: str) -> set[str]:
     """What jobs have left; answers that are cached are meant to stay."""
-    others = (keys.FLEET, "retouch:jobs:", RedisCache.PREFIX)
+    others = (keys.FLEET, keys.WEIGHTS, "retouch:jobs:", RedisCache.PREFIX)
     with redis.Redis.from_url(url, decode_responses=True) as client:
         return {key for key in client.keys("*") if not key.startswith(others)}
 

@@ -65,8 +65,8 @@ def test_problems_survive_the_wire(kind):
 # beside its own, and goes on reading them: then old and new processes may be replaced one after the other.
 # What was written before this (answers in streams, without limits and owners) is not understood any more.
 UPLOAD = {
-    b"head": b'{"task": "inpaint", "model": "echo", "request_id": "r1", "owner": "0a", "cache_key": "k1", '
-    b'"parameters": {"grow": 3}, "limit": {"setting": "RETOUCH_TIMEOUT", "seconds": 9}}',
+    b"head": b'{"task": "inpaint", "model": "echo", "request_id": "r1", "owner": "0a", "weights": "d", '
+    b'"cache_key": "k1", "parameters": {"grow": 3}, "limit": {"setting": "RETOUCH_TIMEOUT", "seconds": 9}}',
     b"image": b"picture",
     b"mask": b"hole",
 }
@@ -91,7 +91,14 @@ EARLIER_WORKER = (
 )
 
 WORK = Work(
-    "inpaint", "echo", InpaintParameters(grow=3), {"image": b"picture", "mask": b"hole"}, "k1", "r1", "0a"
+    "inpaint",
+    "echo",
+    InpaintParameters(grow=3),
+    {"image": b"picture", "mask": b"hole"},
+    "k1",
+    "r1",
+    "0a",
+    "d",
 )
 ANSWER = Result(b"answer", "image/png", "echo", 3, 4, 0.5, 2, {"decode": 0.5})
 
