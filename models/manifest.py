@@ -100,6 +100,8 @@ def read_weights(entry: ModelEntry) -> dict[str, torch.Tensor]:
     path = entry.path
     if path is None:
         return {}
+    if path.exists() and not path.is_file():  # a pipe or a device may have no end
+        raise WeightsError(f"model {entry.name!r}: {path.name} is not a file")
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -46,6 +46,10 @@ EVENTS: dict[str, Any] = {
     "deleted; or stopping, when this server ends and another is to be asked",
     "content": {"text/event-stream": {}},
 }
+GONE_OR_OTHERS: dict[int | str, dict[str, Any]] = {
+    status: {"description": PROBLEMS[status]} for status in (401, 429, 503)
+}
+GONE_OR_OTHERS[404] = {"description": "no such job, or another key's"}
 ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: JOB,
     **{status: {"description": text} for status, text in PROBLEMS.items()},
@@ -96,7 +100,7 @@ async def owned(at: Services, id: str, owner: str) -> Job:
     return job
 
 
-@router.get("/{id}", summary="How a job stands", responses={200: JOB, 404: {"description": "no such job"}})
+@router.get("/{id}", summary="How a job stands", responses={200: JOB, **GONE_OR_OTHERS})
 async def status(id: str, request: Request) -> Response:
     at = services(request)
     with at.access.admitted(request) as owner:
@@ -106,7 +110,7 @@ async def status(id: str, request: Request) -> Response:
 @router.get(
     "/{id}/result",
     summary="A job's picture",
-    responses={**responses(), 409: {"description": "the job is not over yet"}},
+    responses={**responses(), **GONE_OR_OTHERS, 409: {"description": "the job is not over yet"}},
     response_class=Response,
 )
 async def result(id: str, request: Request) -> Response:
@@ -124,7 +128,7 @@ async def result(id: str, request: Request) -> Response:
 @router.get(
     "/{id}/events",
     summary="A job's states, as they come",
-    responses={200: EVENTS},
+    responses={200: EVENTS, **GONE_OR_OTHERS},
     response_class=Response,
 )
 async def events(id: str, request: Request) -> Response:
@@ -186,7 +190,9 @@ def following(states: AsyncGenerator[Job, None]) -> asyncio.Task[Job | None]:
     return asyncio.create_task(one())
 
 
-@router.delete("/{id}", summary="Cancel a job, or forget its result", status_code=204)
+@router.delete(
+    "/{id}", summary="Cancel a job, or forget its result", status_code=204, responses=GONE_OR_OTHERS
+)
 async def delete(id: str, request: Request) -> None:
     at = services(request)
     with at.access.admitted(request) as owner:
