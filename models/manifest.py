@@ -116,7 +116,7 @@ def read_weights(entry: ModelEntry) -> dict[str, torch.Tensor]:
     if path is None:
         return {}
     if path.exists() and not path.is_file():  # a pipe would keep its reader waiting, a device never end
-        raise WeightsError(f"model {entry.name!r}: {path.name} is no file")
+        raise WeightsError(f"model {entry.name!r}: {path.name} is not a file")
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
-from service.errors import Problem, Unprocessable
+from service.errors import Overloaded, Problem, TooManyRequests, Unprocessable
 from service.work import Deadline, Result, Run, Task, Work
 
 Outcome = Result | Problem
@@ -50,6 +50,8 @@ class Submit(Protocol):
 
 State = Literal["queued", "running", "done", "failed"]
 FINAL = ("done", "failed")
+GONE = "There is no such job, or it is over for too long."
+JOB_OVERHEAD = 4096  # bytes that a job holds besides its pictures, so that their number is bounded too
 
 
 @dataclass
@@ -59,6 +61,7 @@ class Job:
     id: str
     task: Task
     model: str
+    owner: str = ""
     state: State = "queued"
     created: float = field(default_factory=time.time)
     started: float | None = None
@@ -68,6 +71,11 @@ class Job:
     windows_total: int = 0
     timings: dict[str, float] = field(default_factory=dict)
     problem: dict[str, Any] | None = None
+
+    @property
+    def public(self) -> dict[str, Any]:
+        """What its caller, and whoever is called back, is told."""
+        return {name: value for name, value in asdict(self).items() if name != "owner"}
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,20 @@ class Jobs(Protocol):
 
 def problem_summary(problem: Problem) -> dict[str, Any]:
     return {"status": problem.status, "title": problem.title, "detail": problem.detail}
+
+
+def no_room(limit: int, of_key: bool = False) -> Problem:
+    """Jobs hold so many bytes already, all of them or those of the caller's key."""
+    if of_key:
+        detail = "This key's jobs hold too much (RETOUCH_KEY_JOB_BYTES); delete what you have fetched."
+        return TooManyRequests(detail, retry_after=30, limit=limit)
+    detail = "Too many jobs are kept (RETOUCH_JOB_BYTES); delete what you have fetched."
+    return Overloaded(detail, retry_after=30, limit=limit)
+
+
+def no_room_for_answer() -> Problem:
+    detail = "There was no room to keep the answer (RETOUCH_JOB_BYTES, or Redis' maxmemory)."
+    return Overloaded(detail, retry_after=30)
 
 
 def scoped_key(caller: str, key: str) -> str:

@@ -48,7 +48,8 @@ class Settings(BaseSettings):
     # Jobs: requests whose answers are fetched later.
     job_timeout: float = Field(3600.0, gt=0, description="deadline of a job, in seconds")
     job_ttl: int = Field(3600, ge=1, description="life of a finished job and its result, in seconds")
-    job_bytes: int = Field(1_000_000_000, ge=1, description="memory for jobs where there is no Redis")
+    job_bytes: int = Field(1_000_000_000, ge=1, description="bytes that jobs and their results may hold")
+    key_job_bytes: int = Field(500_000_000, ge=1, description="of these, what one key's may hold")
     callback_secret: SecretStr = Field(SecretStr(""), description="signs callbacks; empty: no callbacks")
     callback_networks: str = Field("", description="private networks that callbacks may reach, as CIDRs")
 
@@ -62,6 +63,7 @@ class Settings(BaseSettings):
     api_keys: SecretStr = Field(SecretStr(""), description="comma-separated; empty: open to everyone")
     admin_key: SecretStr = Field(SecretStr(""), description="allows loading and unloading; empty: off")
     key_concurrency: int = Field(16, ge=1, description="requests a key may have in flight")
+    listeners: int = Field(1000, ge=1, description="most events of jobs that are followed at any one time")
     cors_origins: str = Field("", description="comma-separated origins; empty: off")
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"

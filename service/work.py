@@ -106,6 +106,8 @@ class Work:
     files: Mapping[str, bytes] = field(repr=False)
     key: str  # equal for works whose answers are equal, to the byte
     request_id: str = ""
+    owner: str = ""  # digest of the API key that it came with; none where no keys are asked for
+    weights: str = ""  # digest of the weights that `key` was made with
 
     @classmethod
     def create(
@@ -116,11 +118,11 @@ class Work:
         parameters: Parameters,
         files: Mapping[str, bytes],
         request_id: str = "",
+        owner: str = "",
     ) -> Work:
         """`digest` is of the model's weights."""
-        return cls(
-            task, model, parameters, files, identity(task, model, digest, parameters, files), request_id
-        )
+        key = identity(task, model, digest, parameters, files)
+        return cls(task, model, parameters, files, key, request_id, owner, digest)
 
     @property
     def bytes(self) -> int:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from starlette.requests import Request
 
-from service.errors import NotFound, TooManyRequests, Unauthorized
+from service.errors import NotFound, Overloaded, TooManyRequests, Unauthorized
 from service.settings import Settings
 
 
@@ -30,6 +30,7 @@ class Access:
         admin = settings.admin_key.get_secret_value()
         self._admin = _digest(admin) if admin else None
         self._limit = settings.key_concurrency
+        self._listeners, self._most_listeners = 0, settings.listeners
         self._in_flight: Counter[bytes] = Counter()
 
     @property
@@ -37,10 +38,13 @@ class Access:
         return bool(self._digests)
 
     @contextmanager
-    def admitted(self, request: Request) -> Iterator[None]:
-        """A place for this request under its key's limit, for as long as the request lasts."""
+    def admitted(self, request: Request) -> Iterator[str]:
+        """A place for this request under its key's limit, for as long as the request lasts.
+
+        What is yielded tells this key's works from others'; it is empty where no keys are asked for.
+        """
         if not self.keys_needed:
-            yield
+            yield ""
             return
         sent = _digest(sent_key(request))
         # Every key is compared, so that the time says nothing about which one nearly matched.
@@ -52,9 +56,24 @@ class Access:
             )
         self._in_flight[sent] += 1
         try:
-            yield
+            yield sent.hex()
         finally:
             self._in_flight[sent] -= 1
+            if not self._in_flight[sent]:
+                del self._in_flight[sent]
+
+    @contextmanager
+    def listening(self, request: Request) -> Iterator[str]:
+        """As `admitted`, for an answer that lasts as long as somebody reads it."""
+        with self.admitted(request) as owner:
+            if self._listeners >= self._most_listeners:
+                detail = f"{self._most_listeners} events are followed already (RETOUCH_LISTENERS); ask again."
+                raise Overloaded(detail, retry_after=5, limit=self._most_listeners)
+            self._listeners += 1
+            try:
+                yield owner
+            finally:
+                self._listeners -= 1
 
     def require_admin(self, request: Request) -> None:
         if self._admin is None:

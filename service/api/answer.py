@@ -41,23 +41,23 @@ async def unless_gone(request: Request, work: Awaitable[T]) -> T:
             task.cancel()
 
 
-def work_of(at: Services, kind: TaskKind, upload: Upload) -> Work:
+def work_of(at: Services, kind: TaskKind, upload: Upload, owner: str) -> Work:
     parameters = upload.parameters(kind.parameters)
     image = upload.files.get("image")
     model, digest = at.dispatcher.resolve(kind.name, parameters.model, is_lossy(image or b""))
     if image is None:
         raise BadRequest("There is no picture: send it as the multipart file 'image'.")
-    return Work.create(kind.name, model, digest, parameters, upload.files, request_id.get())
+    return Work.create(kind.name, model, digest, parameters, upload.files, request_id.get(), owner)
 
 
 async def answer(request: Request, at: Services, work: Work) -> Response:
     etag = f'"{work.key}"'
-    if etag in (tag.strip() for tag in request.headers.get("if-none-match", "").split(",")):
-        return Response(status_code=304, headers={"ETag": etag, "X-Model": work.model})
-
     started = time.perf_counter()
     found = await known(at.cache, work.key)
     looked_up = time.perf_counter() - started
+    if found and etag in (tag.strip() for tag in request.headers.get("if-none-match", "").split(",")):
+        # Only of what was answered before: whoever makes up a tag learns nothing by it.
+        return Response(status_code=304, headers={"ETag": etag, "X-Model": work.model})
     if found:
         at.metrics.cache.labels("hit").inc()
         return respond(found, etag, "hit", looked_up)

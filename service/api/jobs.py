@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import suppress
-from dataclasses import asdict
+from contextlib import ExitStack, aclosing, suppress
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
-from service.api.access import sent_key
 from service.api.answer import respond, work_of
 from service.api.openapi import PROBLEMS, documented, responses
-from service.api.services import services
+from service.api.services import Services, services
 from service.api.uploads import read_upload
-from service.contracts import FINAL, Job, NewJob, scoped_key
+from service.contracts import FINAL, GONE, Job, NewJob, scoped_key
 from service.errors import BadRequest, NotFound, NotReady, Problem
 from service.shutdown import Shutdown, end
 from service.work import TASKS, Deadline, TaskKind
@@ -47,6 +46,10 @@ EVENTS: dict[str, Any] = {
     "deleted; or stopping, when this server ends and another is to be asked",
     "content": {"text/event-stream": {}},
 }
+GONE_OR_OTHERS: dict[int | str, dict[str, Any]] = {
+    status: {"description": PROBLEMS[status]} for status in (401, 429, 503)
+}
+GONE_OR_OTHERS[404] = {"description": "no such job, or another key's"}
 ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: JOB,
     **{status: {"description": text} for status, text in PROBLEMS.items()},
@@ -56,16 +59,16 @@ ACCEPTED: dict[int | str, dict[str, Any]] = {
 def route(kind: TaskKind) -> Callable[[Request], Awaitable[Response]]:
     async def create(request: Request) -> Response:
         at = services(request)
-        with at.access.admitted(request):
+        with at.access.admitted(request) as owner:
             upload = await read_upload(request, kind)
             callback = upload.fields.pop("callback_url", "")
             key = request.headers.get("idempotency-key", "")
             if len(key) > 255:
                 raise BadRequest("An Idempotency-Key may have at most 255 characters.")
             new = NewJob(
-                work_of(at, kind, upload),
+                work_of(at, kind, upload, owner),
                 Deadline.after(at.settings.job_timeout, "RETOUCH_JOB_TIMEOUT"),
-                scoped_key(sent_key(request), key),
+                scoped_key(owner, key),
                 at.callbacks.check(callback),
             )
             job = await at.jobs.create(new)
@@ -89,22 +92,31 @@ for kind in TASKS.values():
     )
 
 
-@router.get("/{id}", summary="How a job stands", responses={200: JOB, 404: {"description": "no such job"}})
+async def owned(at: Services, id: str, owner: str) -> Job:
+    """The job, if it is the caller's: of another's not even its being there is told."""
+    job = await at.jobs.get(id)
+    if job.owner != owner:
+        raise NotFound(GONE)
+    return job
+
+
+@router.get("/{id}", summary="How a job stands", responses={200: JOB, **GONE_OR_OTHERS})
 async def status(id: str, request: Request) -> Response:
     at = services(request)
-    with at.access.admitted(request):
-        return JSONResponse(described(await at.jobs.get(id)))
+    with at.access.admitted(request) as owner:
+        return JSONResponse(described(await owned(at, id, owner)))
 
 
 @router.get(
     "/{id}/result",
     summary="A job's picture",
-    responses={**responses(), 409: {"description": "the job is not over yet"}},
+    responses={**responses(), **GONE_OR_OTHERS, 409: {"description": "the job is not over yet"}},
     response_class=Response,
 )
 async def result(id: str, request: Request) -> Response:
     at = services(request)
-    with at.access.admitted(request):
+    with at.access.admitted(request) as owner:
+        await owned(at, id, owner)
         outcome = await at.jobs.outcome(id)
         if outcome is None:
             raise NotReady("The job is not over yet; follow /events, or come back.", retry_after=1)
@@ -116,18 +128,29 @@ async def result(id: str, request: Request) -> Response:
 @router.get(
     "/{id}/events",
     summary="A job's states, as they come",
-    responses={200: EVENTS},
+    responses={200: EVENTS, **GONE_OR_OTHERS},
     response_class=Response,
 )
 async def events(id: str, request: Request) -> Response:
     at = services(request)
-    with at.access.admitted(request):
-        await at.jobs.get(id)  # a job that is not there is a 404, not an empty stream
-    return StreamingResponse(
-        stream(at.jobs.watch(id), at.shutdown),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    with ExitStack() as places:
+        owner = places.enter_context(at.access.listening(request))
+        await owned(at, id, owner)  # a job that is not there is a 404, not an empty stream
+        return EventStream(stream(at.jobs.watch(id), at.shutdown), places.pop_all())
+
+
+class EventStream(StreamingResponse):
+    """Gives back what it holds when it ends, or its reader leaves."""
+
+    def __init__(self, events: AsyncGenerator[str, None], places: ExitStack) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._events, self._places = events, places
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._places:
+            async with aclosing(self._events):
+                await super().__call__(scope, receive, send)
 
 
 async def stream(states: AsyncGenerator[Job, None], shutdown: Shutdown) -> AsyncGenerator[str, None]:
@@ -167,13 +190,16 @@ def following(states: AsyncGenerator[Job, None]) -> asyncio.Task[Job | None]:
     return asyncio.create_task(one())
 
 
-@router.delete("/{id}", summary="Cancel a job, or forget its result", status_code=204)
+@router.delete(
+    "/{id}", summary="Cancel a job, or forget its result", status_code=204, responses=GONE_OR_OTHERS
+)
 async def delete(id: str, request: Request) -> None:
     at = services(request)
-    with at.access.admitted(request):
+    with at.access.admitted(request) as owner:
+        await owned(at, id, owner)
         await at.jobs.delete(id)
 
 
 def described(job: Job) -> dict[str, Any]:
     links = {"self": f"/jobs/{job.id}", "result": f"/jobs/{job.id}/result"}
-    return {**asdict(job), "links": {**links, "events": f"/jobs/{job.id}/events"}}
+    return {**job.public, "links": {**links, "events": f"/jobs/{job.id}/events"}}

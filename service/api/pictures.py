@@ -20,9 +20,9 @@ router = APIRouter(tags=["pictures"], responses=responses(), default_response_cl
 def route(kind: TaskKind) -> Callable[[Request], Awaitable[Response]]:
     async def picture(request: Request) -> Response:
         at = services(request)
-        with at.access.admitted(request):
+        with at.access.admitted(request) as owner:
             upload = await read_upload(request, kind)
-            return await answer(request, at, work_of(at, kind, upload))
+            return await answer(request, at, work_of(at, kind, upload, owner))
 
     return picture
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import redis.asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 log = logging.getLogger("retouch.cache")
 
@@ -85,6 +85,8 @@ class RedisCache:
     """
 
     PREFIX = "retouch:cache:"
+    SHARE = 0.25  # of a Redis that evicts nothing: the rest is for jobs
+    LOOK = 1.0  # seconds between two looks at how full it is
 
     def __init__(self, url: str, timeout: float, ttl: int, max_entry: int) -> None:
         self._client: aioredis.Redis = aioredis.Redis.from_url(
@@ -95,6 +97,7 @@ class RedisCache:
         )
         self._ttl, self._max_entry = ttl, max_entry
         self._breaker = Breaker()
+        self._room, self._looked = True, 0.0
 
     @property
     def available(self) -> bool:
@@ -115,11 +118,24 @@ class RedisCache:
         if self._breaker.open or len(value) > self._max_entry:
             return
         try:
+            if not await self._has_room():
+                return
             await self._client.set(self.PREFIX + key, value, ex=self._ttl)
         except (RedisError, OSError) as error:
             self._fail("put", error)
             return
         self._breaker.succeeded()
+
+    async def _has_room(self) -> bool:
+        if time.monotonic() - self._looked > self.LOOK:
+            self._looked = time.monotonic()
+            try:
+                memory = await self._client.info("memory")
+            except ResponseError:  # not for this user to ask
+                return self._room
+            limit, policy = memory["maxmemory"], memory["maxmemory_policy"]
+            self._room = policy != "noeviction" or not limit or memory["used_memory"] < self.SHARE * limit
+        return self._room
 
     def _fail(self, operation: str, error: Exception) -> None:
         self._breaker.failed()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +41,12 @@ class Catalogue:
             log.error("model %s is left out: no architecture %r", name, listed[name].architecture)
         self._device = device
         self._traits: dict[str, Traits] = {}
-        self._lock = threading.Lock()
+        for name, entry in list(self.entries.items()):
+            try:
+                self._traits[name] = read_traits(entry)
+            except Exception as error:  # whatever a network says to arguments that it does not take
+                log.error("model %s is left out: %s", name, error)
+                del self.entries[name]
 
     def default(self, task: Task, lossy: bool = False) -> str:
         try:
@@ -63,10 +67,7 @@ class Catalogue:
         return entry
 
     def traits(self, name: str) -> Traits:
-        with self._lock:
-            if name not in self._traits:
-                self._traits[name] = read_traits(self.entry(name))
-            return self._traits[name]
+        return self._traits[self.entry(name).name]
 
     def describe(self, name: str) -> dict[str, Any]:
         entry, traits = self.entry(name), self.traits(name)

@@ -5,13 +5,27 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from service.contracts import FINAL, Job, NewJob, Outcome, Submit, problem_summary, same_request
+from service.contracts import (
+    FINAL,
+    GONE,
+    JOB_OVERHEAD,
+    Job,
+    NewJob,
+    Outcome,
+    Submit,
+    no_room,
+    no_room_for_answer,
+    problem_summary,
+    same_request,
+)
 from service.errors import ComputeFailed, NotFound, Overloaded, Problem
 from service.settings import Settings
+from service.turns import Turns
 from service.work import Progress, Result, Run
 
 # Enough to decode one picture while another is computed; more would only delay those who wait for an answer.
@@ -27,15 +41,11 @@ class Kept:
     changed: asyncio.Event = field(default_factory=asyncio.Event)  # set once, then replaced
     outcome: Outcome | None = None
     task: asyncio.Task[None] | None = None
+    bytes: int = 0  # as they are counted
 
     def announce(self) -> None:
         self.changed.set()
         self.changed = asyncio.Event()
-
-    @property
-    def bytes(self) -> int:
-        answer = len(self.outcome.content) if isinstance(self.outcome, Result) else 0
-        return answer + self.new.work.bytes
 
 
 class MemoryJobs:
@@ -45,7 +55,8 @@ class MemoryJobs:
         self._call_back = call_back
         self._kept: dict[str, Kept] = {}
         self._ids: dict[str, str] = {}  # by idempotency key
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._bytes: Counter[str] = Counter()  # that jobs hold, by owner
+        self._turns = Turns(AT_ONCE, AT_ONCE)
 
     async def start(self) -> None: ...
 
@@ -60,14 +71,9 @@ class MemoryJobs:
             known = self._kept[self._ids[new.idempotency_key]]
             same_request(known.new.work.key, new.work.key)
             return known.job
-        held = sum(kept.bytes for kept in self._kept.values())
-        if held > self._settings.job_bytes:
-            raise Overloaded(
-                "Too many jobs are kept (RETOUCH_JOB_BYTES); delete what you have fetched.",
-                retry_after=30,
-                limit=self._settings.job_bytes,
-            )
-        kept = Kept(Job(uuid.uuid4().hex, new.work.task, new.work.model), new)
+        kept = Kept(Job(uuid.uuid4().hex, new.work.task, new.work.model, new.work.owner), new)
+        if problem := self._hold(kept, new.work.bytes + JOB_OVERHEAD):
+            raise problem
         self._kept[kept.job.id] = kept
         if new.idempotency_key:
             self._ids[new.idempotency_key] = kept.job.id
@@ -77,8 +83,7 @@ class MemoryJobs:
     async def get(self, id: str) -> Job:
         job = self._find(id).job
         if job.state == "queued":
-            queue = [kept.job.id for kept in self._kept.values() if kept.job.state == "queued"]
-            job.position = queue.index(id)
+            job.position = self._turns.ahead(job.owner, id)
         return job
 
     async def outcome(self, id: str) -> Outcome | None:
@@ -103,18 +108,33 @@ class MemoryJobs:
 
     def _find(self, id: str) -> Kept:
         if id not in self._kept:
-            raise NotFound("There is no such job, or it is over for too long.")
+            raise NotFound(GONE)
         return self._kept[id]
+
+    def _hold(self, kept: Kept, bytes: int) -> Problem | None:
+        """Count the job with so many bytes from here on, unless there is no room for them."""
+        owner, more, settings = kept.job.owner, bytes - kept.bytes, self._settings
+        held, all_held = self._bytes[owner], self._bytes.total()
+        if more > 0 and owner and held and held + more > settings.key_job_bytes:
+            return no_room(settings.key_job_bytes, of_key=True)
+        if more > 0 and all_held and all_held + more > settings.job_bytes:
+            return no_room(settings.job_bytes)
+        kept.bytes = bytes
+        self._bytes[owner] += more
+        if not self._bytes[owner]:
+            del self._bytes[owner]
+        return None
 
     def _forget(self, id: str) -> None:
         kept = self._kept.pop(id, None)
         if kept:
+            self._hold(kept, 0)
             self._ids.pop(kept.new.idempotency_key, None)
 
     async def _run(self, kept: Kept) -> None:
         job, new = kept.job, kept.new
         try:
-            async with new.deadline.enforced(), self._places:
+            async with new.deadline.enforced(), self._turns.place(job.owner, job.id):
                 job.state, job.started, job.position = "running", time.time(), None
                 kept.announce()
                 kept.outcome = await self._answer(kept)
@@ -123,6 +143,10 @@ class MemoryJobs:
         except Exception:
             kept.outcome = ComputeFailed("The job failed unexpectedly.")
         kept.new = replace(new, work=replace(new.work, files={}))
+        answer = len(kept.outcome.content) if isinstance(kept.outcome, Result) else 0
+        if self._hold(kept, answer + JOB_OVERHEAD):
+            self._hold(kept, JOB_OVERHEAD)
+            kept.outcome = no_room_for_answer()
         job.finished = time.time()
         if isinstance(kept.outcome, Result):
             job.state, job.timings = "done", kept.outcome.timings

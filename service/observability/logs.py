@@ -43,3 +43,5 @@ def configure(level: str, style: str) -> None:
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("uvicorn.access").disabled = True
+    for name in ("httpx", "httpcore"):  # these would write whole addresses, with the secrets in their queries
+        logging.getLogger(name).setLevel(logging.WARNING)

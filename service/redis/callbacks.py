@@ -23,7 +23,8 @@ from service.shutdown import end
 log = logging.getLogger("retouch.callbacks")
 
 BLOCK = 1000  # milliseconds
-AT_ONCE = 16
+AT_ONCE = 16  # read in one go
+UNDER_WAY = 4000  # deliveries, most of which wait for their turn or their next attempt
 LOST = 300_000  # milliseconds; all attempts of a living process take less
 FORGOTTEN = 3_600_000  # milliseconds of silence after which a process' name is deleted
 
@@ -38,7 +39,7 @@ class CallbackQueue:
         self._reader: Any = connect_blocking(settings.redis_url, BLOCK / 1000)
         self._callbacks = callbacks
         self._finished = finished
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._places = asyncio.Semaphore(UNDER_WAY)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -70,8 +71,14 @@ class CallbackQueue:
         _, lost, *_ = await self._client.xautoclaim(CALLBACKS, CALLERS, self._name, LOST, count=AT_ONCE)
         read = await self._reader.xreadgroup(CALLERS, self._name, {CALLBACKS: ">"}, count=1, block=BLOCK)
         for entry, fields in [*lost, *(pair for _, entries in read or () for pair in entries)]:
+            try:
+                id = fields[b"job"].decode()
+            except (KeyError, ValueError):
+                log.error("an entry that names no job is dropped")
+                await self._drop(entry)
+                continue
             await self._places.acquire()
-            self._begin(self._deliver(entry, fields[b"job"].decode()))
+            self._begin(self._deliver(entry, id))
 
     async def _deliver(self, entry: bytes, id: str) -> None:
         try:
@@ -80,9 +87,12 @@ class CallbackQueue:
         except NotFound:
             pass  # deleted meanwhile: nobody wants to know
         except Exception as error:
-            log.warning("callback for %s is left for later: %s", id, error)
+            log.warning("callback for %s is left for later: %s", id, type(error).__name__)
             return
         finally:
             self._places.release()
+        await self._drop(entry)
+
+    async def _drop(self, entry: bytes) -> None:
         await self._client.xack(CALLBACKS, CALLERS, entry)
         await self._client.xdel(CALLBACKS, entry)

@@ -11,7 +11,7 @@ from typing import Any
 
 from service.averages import Average
 from service.contracts import Outcome, Submit
-from service.errors import ComputeFailed, DeadlineExceeded, Poisoned, Problem
+from service.errors import ComputeFailed, DeadlineExceeded, Poisoned, Problem, Unavailable
 from service.observability.logs import request_id
 from service.observability.metrics import Metrics
 from service.redis.connections import FAILURES, Backoff, persist
@@ -20,7 +20,7 @@ from service.redis.progress import reporting
 from service.redis.streams import Entry, WorkerStreams
 from service.redis.wire import deadline_from, work_from
 from service.shutdown import end
-from service.work import Progress, Run
+from service.work import Progress, Run, Work
 
 log = logging.getLogger("retouch.worker")
 
@@ -53,6 +53,8 @@ class Consumer:
         self._held: dict[Entry, Run | None] = {}
         self._working: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Condition()  # notified when an entry is held no longer, and at the stop
+        self._weights: dict[str, str] = {}  # digest, by model
+        self._disputed: set[str] = set()
         self._orphans = False
         self._taken = 0
         self._throughput = Throughput()
@@ -103,6 +105,7 @@ class Consumer:
         while not self._stopping:
             try:
                 if not self._open:
+                    await self._claim()
                     await self._streams.open()
                     self._open = True
                 await (self._adopt() if self._orphans else self._fill())
@@ -123,7 +126,7 @@ class Consumer:
         else:
             entries = await self._streams.take(self._places - len(self._held), lowest_first=False)
         for entry in entries or await self._streams.wait():
-            self._hold(entry)
+            await self._hold(entry)
         await asyncio.sleep(0)  # so that they are loaded before the next are asked for
 
     async def _adopt(self) -> None:
@@ -140,10 +143,10 @@ class Consumer:
                 return
             entry, deliveries = adopted
             self._metrics.entries.labels("reclaimed").inc()
-            if deliveries > MAX_DELIVERIES:
+            if entry.work and deliveries > MAX_DELIVERIES:
                 await self._bury(entry)
             else:
-                self._hold(entry)
+                await self._hold(entry)
 
     async def _bury(self, entry: Entry) -> None:
         reason = f"not finished in {MAX_DELIVERIES} deliveries"
@@ -151,7 +154,12 @@ class Consumer:
         problem = Poisoned(f"Workers died of this request, {MAX_DELIVERIES} in a row; it is not tried again.")
         self._metrics.entries.labels(await self._streams.settle(entry, problem, reason)).inc()
 
-    def _hold(self, entry: Entry) -> None:
+    async def _hold(self, entry: Entry) -> None:
+        if not entry.work:
+            log.error("entry %s of %s is not a work and is dropped", entry.id, entry.stream)
+            self._metrics.entries.labels("malformed").inc()
+            await attempt(lambda: self._streams.discard(entry))
+            return
         if not self._held:
             self._throughput.busy()
         self._held[entry] = None
@@ -194,8 +202,9 @@ class Consumer:
         try:
             watched = entry.priority == "batch"
             async with reporting(self._streams, entry) if watched else nullcontext(Progress()) as progress:
-                run = Run(work_from(upload), deadline_from(upload, seconds), progress)
-                run.looked_up = entry.priority == "interactive"  # by the API, right before
+                work = self._with_own_weights(work_from(upload), watched)
+                run = Run(work, deadline_from(upload, seconds), progress)
+                run.looked_up = not watched  # by the API, right before
                 self._held[entry] = run
                 request_id.set(run.work.request_id)
                 result = await self._submit(run)
@@ -206,6 +215,17 @@ class Consumer:
         except Exception as error:
             log.error("unexpected failure", exc_info=error)
             return ComputeFailed("The request failed unexpectedly; the worker has logged it.")
+
+    def _with_own_weights(self, work: Work, job: bool) -> Work:
+        """An answer must not be known as one of other weights; who waits for it has to ask again."""
+        own = self._weights.get(work.model, "")
+        if work.weights in ("", own):
+            return work
+        if not job:
+            raise Unavailable("The model's weights have just been changed; send it again.", retry_after=1)
+        return Work.create(
+            work.task, work.model, own, work.parameters, work.files, work.request_id, work.owner
+        )
 
     async def _release(self, entry: Entry) -> None:
         await attempt(lambda: self._streams.release(entry))
@@ -228,7 +248,17 @@ class Consumer:
 
     async def _announce(self) -> None:
         if not self._stopping:
-            await self._streams.announce(self._announcement(self._throughput.seconds))
+            await self._streams.announce(await self._claim())
+
+    async def _claim(self) -> Announcement:
+        """What this worker has to say, without the models of which others have other weights."""
+        announcement = self._announcement(self._throughput.seconds)
+        self._weights = {row["name"]: row["digest"] for row in announcement.models}
+        disputed = await self._streams.claim(self._weights)
+        if disputed - self._disputed:
+            log.error("others have other weights of %s; it waits until they end", ", ".join(sorted(disputed)))
+        self._disputed = disputed
+        return announcement.without(disputed)
 
     async def _until(self, true: Callable[[], bool]) -> None:
         async with self._changed:

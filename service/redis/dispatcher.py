@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.contracts import Outcome
-from service.errors import NotFound, NotSupported, Overloaded, Problem, Unavailable
+from service.contracts import JOB_OVERHEAD, Outcome, no_room
+from service.errors import NotFound, NotSupported, Overloaded, Problem, TooManyRequests, Unavailable
 from service.observability.metrics import Metrics
 from service.redis import keys, scripts
 from service.redis.connections import FAILURES, connect, persist
@@ -122,17 +122,22 @@ class RedisDispatcher:
         touched = [keys.stream(work.model, priority), upload, keys.outcome(id), keys.record(id)]
         touched.append(keys.idempotency(record.idempotency_key))
         try:
+            self.fleet.check(work.model, work.task, work.parameters)
             limit = self.fleet.limit(work.model, priority, max_wait)
-            values = [keys.GROUP, limit, id, channel, int(1000 * record.seconds), record.meaning]
+            share = scripts.JOBS_SHARE if priority == "batch" else scripts.REQUESTS_SHARE
+            values = [keys.GROUP, limit, id, channel, share, int(1000 * record.seconds), record.meaning]
+            values += [work.bytes + JOB_OVERHEAD, work.owner]
             values += [part for pair in record.fields.items() for part in pair]
             async with self._client.pipeline(transaction=True) as pipe:
                 pipe.hset(upload, mapping=upload_fields(work, deadline))
                 pipe.pexpire(upload, life)
                 pipe.eval(*scripts.arguments(scripts.SUBMIT, touched, values))
-                *_, (accepted, waiting, known) = await pipe.execute()
-            if not accepted:
+                *_, (said, waiting, known) = await pipe.execute()
+            if said == b"queue":
                 raise self.fleet.overloaded(work.model, priority, waiting, max_wait)
-        except Overloaded:
+            if said != b"accepted":
+                raise self._no_room(said.decode())
+        except (Overloaded, TooManyRequests):
             self._metrics.rejected.labels("queue").inc()
             raise
         except FAILURES as error:
@@ -141,6 +146,12 @@ class RedisDispatcher:
             raise Unavailable("The queue cannot be reached.", retry_after=2) from None
         self.fleet.accepted(work.model, priority, waiting)
         return str(known.decode())
+
+    def _no_room(self, full: str) -> Problem:
+        if full == "memory":
+            return Overloaded("Redis is nearly full (its maxmemory); come back later.", retry_after=30)
+        of_key = full == "key"
+        return no_room(self._settings.key_job_bytes if of_key else self._settings.job_bytes, of_key)
 
     async def _outcome(self, id: str, deadline: Deadline, woken: asyncio.Event) -> Outcome:
         until = asyncio.get_running_loop().time() + deadline.left

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from service.errors import NotFound, Overloaded, Unavailable
 from service.redis import keys
 from service.redis.connections import Backoff, forever
 from service.redis.keys import PRIORITIES, Priority
-from service.work import Task
+from service.redis.wire import OPTIONS, VERSION
+from service.work import Parameters, Task
+
+log = logging.getLogger("retouch.redis")
 
 SILENCE = 15  # seconds without an announcement after which a worker counts as gone
 REFRESH = 1.0  # seconds between two looks at the fleet
@@ -21,11 +25,27 @@ LOSSY = ":lossy"
 GUESSED_SECONDS = 1.0
 
 
+# What workers know that do not say so.
+FIRST: dict[str, list[str]] = {
+    "inpaint": ["feather", "format", "grow", "keep_metadata", "mask_mode", "model", "quality"],
+    "upscale": ["format", "height", "keep_metadata", "model", "quality", "scale", "width"],
+}
+
+
 @dataclass(frozen=True)
 class Announcement:
     models: list[dict[str, Any]]  # as GET /models lists them
     defaults: dict[str, str]  # task to model; and `LOSSY` after the task to that of compressed pictures
     seconds: float | None  # a job, while there is work
+    version: int = VERSION  # of the wire
+    options: dict[str, list[str]] = field(
+        default_factory=lambda: {task: sorted(names) for task, names in OPTIONS.items()}
+    )  # that it knows, by task
+
+    def without(self, models: set[str]) -> Announcement:
+        rows = [row for row in self.models if row["name"] not in models]
+        defaults = {task: name for task, name in self.defaults.items() if name not in models}
+        return replace(self, models=rows, defaults=defaults)
 
     def pack(self) -> str:
         return json.dumps(asdict(self))
@@ -35,7 +55,13 @@ class Announcement:
         """When it was made, and what it says."""
         seen, _, text = line.partition(b" ")
         said = json.loads(text)  # perhaps by another version, which may say more
-        return int(seen), cls(said["models"], said["defaults"], said["seconds"])
+        return int(seen), cls(
+            [dict(row, name=row["name"], task=row["task"], digest=row["digest"]) for row in said["models"]],
+            dict(said["defaults"]),
+            said["seconds"],
+            said.get("version", 0),
+            said.get("options", FIRST),
+        )
 
 
 class Fleet:
@@ -70,7 +96,12 @@ class Fleet:
             pipe.time()
             pipe.hgetall(keys.FLEET)
             (now, _), lines = await pipe.execute()
-        announced = [Announcement.unpack(line) for line in lines.values()]
+        announced = []
+        for worker, line in lines.items():
+            try:
+                announced.append(Announcement.unpack(line))
+            except (ValueError, KeyError, TypeError) as error:
+                log.warning("what worker %r announces cannot be read: %s", worker, error)
         self._workers = [announcement for seen, announcement in announced if now - seen <= SILENCE]
         for worker in self._workers:
             self.seen = True
@@ -123,6 +154,13 @@ class Fleet:
 
     def accepted(self, model: str, priority: Priority, waiting: int) -> None:
         self._waiting[model, priority] = waiting + 1
+
+    def check(self, model: str, task: Task, parameters: Parameters) -> None:
+        """Unavailable while a worker may get the work that does not know an option of it."""
+        wanted = parameters.model_dump(exclude_defaults=True).keys()
+        for worker in self._hosts(model):
+            if missing := wanted - set(worker.options.get(task, ())):
+                raise Unavailable(f"A worker does not know {', '.join(sorted(missing))} yet.", retry_after=5)
 
     def _rate(self, model: str) -> float:
         """Jobs a second. While no worker is up, one is expected back."""

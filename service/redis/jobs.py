@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 from service.callbacks import Callbacks
-from service.contracts import FINAL, Job, NewJob, Outcome, State, problem_summary, same_request
+from service.contracts import FINAL, GONE, Job, NewJob, Outcome, State, problem_summary, same_request
 from service.errors import DeadlineExceeded, NotFound, Unavailable
-from service.redis import keys
+from service.redis import keys, scripts
 from service.redis.callbacks import CallbackQueue
 from service.redis.connections import FAILURES, Backoff, connect
 from service.redis.dispatcher import Record, RedisDispatcher
@@ -20,10 +20,9 @@ from service.redis.wire import outcome_from
 from service.settings import Settings
 
 LOOK = 15.0  # seconds without news after which one who watches looks for himself
-FURTHEST = 1000  # a position behind more than this is given as this
+LOOKS = 8  # connections with which all look, however many are woken together
 
 LATE = DeadlineExceeded("The job took longer than RETOUCH_JOB_TIMEOUT allows.")
-GONE = "There is no such job, or it is over for too long."
 
 
 class RedisJobs:
@@ -32,6 +31,7 @@ class RedisJobs:
         self._settings = settings
         self._dispatcher = dispatcher
         self._client: Any = connect(settings.redis_url)
+        self._looks = asyncio.Semaphore(LOOKS)
         self._callbacks = CallbackQueue(settings, callbacks, self._finished) if callbacks.on else None
 
     async def start(self) -> None:
@@ -49,6 +49,9 @@ class RedisJobs:
             {
                 "task": work.task,
                 "model": work.model,
+                "owner": work.owner,
+                "room": str(settings.job_bytes),
+                "key_room": str(settings.key_job_bytes),
                 "life": str(1000 * settings.job_ttl),
                 "callback": new.callback,
                 "key": new.idempotency_key,
@@ -66,6 +69,10 @@ class RedisJobs:
         return await self.get(id)
 
     async def get(self, id: str) -> Job:
+        async with self._looks:
+            return await self._look(id)
+
+    async def _look(self, id: str) -> Job:
         with reachable():
             async with self._client.pipeline(transaction=True) as pipe:
                 pipe.hgetall(keys.record(id))
@@ -78,9 +85,8 @@ class RedisJobs:
             if job.state not in FINAL and now > float(record["deadline"]):
                 job.state, job.problem = "failed", problem_summary(LATE)
             if job.state == "queued":
-                stream = keys.stream(job.model, "batch")
-                ahead = await self._client.xrange(stream, "-", f"({record['entry']}", FURTHEST)
-                job.position = len(ahead)
+                stream, work = keys.stream(job.model, "batch"), f"{id} {keys.events(id)}"
+                job.position = await scripts.run(self._client, scripts.AHEAD, [stream], [job.owner, work])
         return job
 
     async def outcome(self, id: str) -> Outcome | None:
@@ -97,9 +103,8 @@ class RedisJobs:
             if key is None:
                 raise NotFound(GONE)
             # Its entry stays and is dropped by the worker that comes to it: there is nothing to compute.
-            gone = [keys.upload(id), keys.outcome(id), keys.record(id)]
-            await self._client.unlink(*gone, keys.idempotency(key.decode()))
-            await self._client.publish(keys.events(id), id)
+            gone = [keys.events(id), keys.upload(id), keys.outcome(id), keys.record(id)]
+            await scripts.run(self._client, scripts.FORGET, [*gone, keys.idempotency(key.decode())], [id])
 
     async def _finished(self, id: str) -> tuple[Job, str]:
         """The job, and where to tell that it is over."""
@@ -137,6 +142,7 @@ def job_from(id: str, record: Mapping[str, str]) -> Job:
         id,
         "inpaint" if record["task"] == "inpaint" else "upscale",
         record["model"],
+        record.get("owner", ""),
         cast(State, record["state"]),
         float(record["created"]),
         moment("started"),

@@ -1,6 +1,7 @@
 """The names of everything in Redis. Autoscalers read the streams and the group, so these are a contract.
 
-docs/redis.md says of each who writes it, who reads it, and how it ends.
+Beside these, the scripts keep for every stream whose turn it is (retouch:turns:) and what its entries have
+been given (retouch:given:).
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ PRIORITIES: tuple[Priority, ...] = ("interactive", "batch")  # in the order in w
 
 GROUP = "workers"
 FLEET = "retouch:fleet"  # hash: a worker's name to what it hosts, and when it said so
+WEIGHTS = "retouch:weights"  # hash: a model's name to the digest that counts, and until when
 CALLERS = "couriers"  # the group that delivers callbacks
 CALLBACKS = "retouch:callbacks"  # stream: jobs that are over and whose callers are to be told
+HELD = "retouch:held"  # sorted set: jobs by when what they hold ends, in milliseconds
+BYTES = "retouch:bytes"  # hash: a job to the bytes it holds and its owner; "all" and "of OWNER" to the sums
 DEAD = "retouch:dead"  # stream: what was given up, and why
 
 

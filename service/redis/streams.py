@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
-from service.contracts import Outcome
+from service.contracts import JOB_OVERHEAD, Outcome, no_room_for_answer
 from service.errors import Problem
 from service.redis import keys, scripts
 from service.redis.connections import connect, connect_blocking
@@ -21,6 +22,7 @@ from service.redis.wire import outcome_fields, report
 BLOCK = 1000  # milliseconds; also how long a stopping worker may still wait for its last read
 OUTCOME_LIFE = 60_000  # milliseconds; the waiting process fetches it at once, or is gone
 DEAD_LIFE = 7 * 24 * 3600 * 1000  # milliseconds after the last death
+CLAIM = 2  # leases for which a worker's weights count after it has said so
 FORGET = 10  # leases of silence after which a consumer without entries is deleted
 
 
@@ -28,7 +30,7 @@ FORGET = 10  # leases of silence after which a consumer without entries is delet
 class Entry:
     stream: str
     id: str
-    work: str  # its id
+    work: str  # its id; none if the entry is not one of ours
     channel: str  # where to say that something has changed
 
     @property
@@ -39,8 +41,9 @@ class Entry:
 class WorkerStreams:
     def __init__(self, url: str, worker: str, models: Sequence[str], lease: float) -> None:
         self.worker = worker
-        self._streams = [[keys.stream(model, priority) for model in models] for priority in PRIORITIES]
-        self._all = [stream for several in self._streams for stream in several]
+        self._models = models
+        self._all = [keys.stream(model, priority) for priority in PRIORITIES for model in models]
+        self._disputed: set[str] = set()  # models that others have with other weights
         self._lease = int(1000 * lease)
         self._client: Any = connect(url)
         self._reader: Any = connect_blocking(url, BLOCK / 1000)
@@ -56,10 +59,11 @@ class WorkerStreams:
 
     async def take(self, most: int, lowest_first: bool) -> list[Entry]:
         """Up to so many new entries, of whatever waits; none if nothing does."""
+        models = [model for model in self._models if model not in self._disputed]
         order = [
-            stream
-            for several in (self._streams[::-1] if lowest_first else self._streams)
-            for stream in random.sample(several, len(several))  # no model goes first always
+            keys.stream(model, priority)
+            for priority in (PRIORITIES[::-1] if lowest_first else PRIORITIES)
+            for model in random.sample(models, len(models))  # no model goes first always
         ]
         found = await scripts.run(self._client, scripts.TAKE, order, [GROUP, self.worker, most])
         return [
@@ -69,25 +73,36 @@ class WorkerStreams:
 
     async def wait(self) -> list[Entry]:
         """The next entry, or nothing after a while; one a stream if several come in the same moment."""
+        if not self._served:
+            await asyncio.sleep(BLOCK / 1000)
+            return []
         read = await self._reader.xreadgroup(
-            GROUP, self.worker, dict.fromkeys(self._all, ">"), count=1, block=BLOCK
+            GROUP, self.worker, dict.fromkeys(self._served, ">"), count=1, block=BLOCK
         )
         return [
-            entry_from(stream.decode(), id, fields)
+            await self._entry(stream.decode(), id, fields)
             for stream, entries in read or ()
             for id, fields in entries
         ]
 
+    async def _entry(self, stream: str, id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
+        """With the work whose turn it is, or that the entry was given before."""
+        if b"turn" in fields:
+            given = await scripts.run(self._client, scripts.TURN, [stream], [id])
+            work, _, channel = given.partition(b" ")
+            fields = {b"job": work, b"channel": channel} if work else {}
+        return entry_from(stream, id, fields)
+
     async def orphaned(self) -> bool:
         """Whether there are entries whose lease has run out."""
         async with self._client.pipeline(transaction=False) as pipe:
-            for stream in self._all:
+            for stream in self._served:
                 pipe.xpending_range(stream, GROUP, "-", "+", 1, idle=self._lease)
             return any(await pipe.execute())
 
     async def adopt(self) -> tuple[Entry, int] | None:
         """One entry whose lease has run out, and how often it has been delivered now."""
-        for stream in self._all:
+        for stream in self._served:
             cursor: Any = b"0-0"
             while True:
                 cursor, entries, *_ = await self._client.xautoclaim(
@@ -96,7 +111,7 @@ class WorkerStreams:
                 for id, fields in entries:
                     pending = await self._client.xpending_range(stream, GROUP, id, id, 1)
                     if pending:  # else its late first owner has finished it
-                        return entry_from(stream, id, fields), int(pending[0]["times_delivered"])
+                        return await self._entry(stream, id, fields), int(pending[0]["times_delivered"])
                 if cursor == b"0-0":
                     break
         return None
@@ -106,7 +121,13 @@ class WorkerStreams:
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.hgetall(keys.upload(entry.work))
             pipe.pttl(keys.upload(entry.work))
-            upload, life = await pipe.execute()
+            try:
+                upload, life = await pipe.execute()
+            except ResponseError as error:
+                if "WRONGTYPE" not in str(error):
+                    raise
+                await self._client.unlink(keys.upload(entry.work))  # nobody's upload
+                return {}, 0.0
         return upload, life / 1000
 
     async def renew(self, entries: Sequence[Entry]) -> list[Entry]:
@@ -125,12 +146,24 @@ class WorkerStreams:
         touched = [entry.stream, keys.upload(id), keys.outcome(id), keys.DEAD]
         touched += [keys.record(id), keys.CALLBACKS, draft]
         values = [GROUP, entry.id, id, entry.channel, death, DEAD_LIFE, state, json.dumps(report(outcome))]
-        async with self._client.pipeline(transaction=True) as pipe:
-            pipe.hset(draft, mapping=outcome_fields(outcome))
-            pipe.pexpire(draft, OUTCOME_LIFE)
-            pipe.eval(*scripts.arguments(scripts.FINISH, touched, values))
-            *_, event = await pipe.execute()
+        fields, instead = outcome_fields(outcome), no_room_for_answer()
+        values += [len(fields.get("content", b"")), JOB_OVERHEAD, scripts.JOB_ANSWERS_SHARE]
+        values += [outcome_fields(instead)["head"], json.dumps(report(instead)), OUTCOME_LIFE]
+        try:
+            async with self._client.pipeline(transaction=True) as pipe:
+                pipe.hset(draft, mapping=fields)
+                pipe.pexpire(draft, OUTCOME_LIFE)
+                pipe.eval(*scripts.arguments(scripts.FINISH, touched, values))
+                *_, event = await pipe.execute()
+        except OutOfMemoryError:
+            # Nothing of the transaction has happened. Without its draft the answer is that there is no room.
+            event = await scripts.run(self._client, scripts.FINISH, touched, values)
         return "dead" if death else str(event.decode())
+
+    async def discard(self, entry: Entry) -> None:
+        """What is not a work: nobody waits for it, and no worker could do anything with it."""
+        await self._client.xack(entry.stream, GROUP, entry.id)
+        await self._client.xdel(entry.stream, entry.id)
 
     async def report(self, entry: Entry, done: int, total: int) -> None:
         values = [entry.work, entry.channel, done, total]
@@ -141,6 +174,18 @@ class WorkerStreams:
         await self._client.xclaim(
             entry.stream, GROUP, self.worker, 0, [entry.id], idle=10 * self._lease, justid=True
         )
+
+    @property
+    def _served(self) -> list[str]:
+        names = [model for model in self._models if model not in self._disputed]
+        return [keys.stream(model, priority) for priority in PRIORITIES for model in names]
+
+    async def claim(self, digests: Mapping[str, str]) -> set[str]:
+        """The models of which others have other weights: their works are not for this worker."""
+        pairs = [part for pair in digests.items() for part in pair]
+        found = await scripts.run(self._client, scripts.CLAIM, [keys.WEIGHTS], [CLAIM * self._lease, *pairs])
+        self._disputed = {model.decode() for model in found}
+        return self._disputed
 
     async def announce(self, announcement: Announcement) -> None:
         values = [self.worker, announcement.pack(), SILENCE]
@@ -160,4 +205,8 @@ class WorkerStreams:
 
 
 def entry_from(stream: str, id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
-    return Entry(stream, id.decode(), fields[b"job"].decode(), fields[b"channel"].decode())
+    """With no work, if it does not name one: anybody who reaches Redis may have written it."""
+    try:
+        return Entry(stream, id.decode(), fields[b"job"].decode(), fields[b"channel"].decode())
+    except (KeyError, ValueError):
+        return Entry(stream, id.decode(), "", "")

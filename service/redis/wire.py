@@ -1,27 +1,34 @@
 """Works and outcomes as bytes: JSON and pictures only, so that writing to Redis is not running code here.
 
-What travels may be read by the release before and the one after: unknown names are passed over, and what is
-left at its default is not written, so that a new option costs only those who use it.
+What travels may be read by the release before and the one after: facts of unknown names are passed over, and
+options at their defaults are not written, so that a new one concerns only those who use it. They are not sent
+to workers that have not announced to know them. tests/service/test_wire.py keeps what each release wrote.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from service import errors
-from service.cache.answers import about
+from service.cache.answers import about, result_from
 from service.contracts import Outcome, problem_summary
-from service.errors import Problem
-from service.work import TASKS, Deadline, Result, Work
+from service.errors import ComputeFailed, Problem, Unavailable
+from service.work import TASKS, Deadline, Result, Task, Work
 
+log = logging.getLogger("retouch.wire")
+
+VERSION = 1  # raised when a neighbour of the release before could misunderstand what is written
 PROBLEMS = {
     name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Problem)
 }
-RESULT = {each.name for each in fields(Result)} - {"content", "timings"}
+
+
+# What a process of this release can be asked for.
+OPTIONS: dict[Task, set[str]] = {name: set(kind.parameters.model_fields) for name, kind in TASKS.items()}
 
 
 def upload_fields(work: Work, deadline: Deadline) -> dict[str, bytes]:
@@ -29,6 +36,8 @@ def upload_fields(work: Work, deadline: Deadline) -> dict[str, bytes]:
         "task": work.task,
         "model": work.model,
         "request_id": work.request_id,
+        "owner": work.owner,
+        "weights": work.weights,
         "cache_key": work.key,
         "parameters": work.parameters.model_dump(exclude_defaults=True),
         "limit": {"setting": deadline.setting, "seconds": deadline.seconds},
@@ -39,15 +48,18 @@ def upload_fields(work: Work, deadline: Deadline) -> dict[str, bytes]:
 def work_from(upload: Mapping[bytes, bytes]) -> Work:
     head = json.loads(upload[b"head"])
     kind = TASKS[head["task"]]
-    known = kind.parameters.model_fields
-    given = {name: value for name, value in head["parameters"].items() if name in known}
+    if unknown := head["parameters"].keys() - OPTIONS[kind.name]:
+        # Written because it is not at its default: without it the answer would be another.
+        raise Unavailable(f"This worker does not know {', '.join(sorted(unknown))} yet.", retry_after=5)
     return Work(
         kind.name,
         head["model"],
-        kind.parameters.model_validate(given),
+        kind.parameters.model_validate(head["parameters"]),
         {name: upload[name.encode()] for name in kind.files if name.encode() in upload},
         head.get("cache_key") or uuid.uuid4().hex,  # a key that nobody else has
         head.get("request_id", ""),
+        head.get("owner", ""),
+        head.get("weights", ""),
     )
 
 
@@ -66,11 +78,14 @@ def outcome_fields(outcome: Outcome) -> dict[str, bytes]:
 
 
 def outcome_from(stored: Mapping[bytes, bytes]) -> Outcome:
-    head = json.loads(stored[b"head"])
-    if "problem" in head:
-        return problem_from(head["problem"])
-    result = {name: value for name, value in head["result"].items() if name in RESULT}
-    return Result(content=stored[b"content"], timings=head.get("timings", {}), **result)
+    try:
+        head = json.loads(stored[b"head"])
+        if "problem" in head:
+            return problem_from(head["problem"])
+        return result_from(head["result"], stored[b"content"], head.get("timings"))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        log.error("an outcome cannot be read: %s", error)
+        return ComputeFailed("The answer that a worker left cannot be read.")
 
 
 def report(outcome: Outcome) -> dict[str, Any]:

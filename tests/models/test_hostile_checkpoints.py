@@ -246,7 +246,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RETOUCH_WEIGHTS_DIR", str(tmp_path / "own"))
     os.mkfifo(tmp_path / "pipe.pth")
     assert main(["import", str(tmp_path / "pipe.pth")]) == 1
-    assert "no file" in capsys.readouterr().out
+    assert "not a file" in capsys.readouterr().out
     assert main(["import", "/dev/zero"]) == 1
-    assert "no file" in capsys.readouterr().out
+    assert "not a file" in capsys.readouterr().out
     assert not (tmp_path / "own").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import tomllib
 
@@ -124,3 +125,18 @@ def test_without_a_folder_it_says_what_to_set(public, monkeypatch, capsys):
     monkeypatch.delenv("RETOUCH_WEIGHTS_DIR", raising=False)
     assert main(["import", str(public)]) == 1
     assert "RETOUCH_WEIGHTS_DIR" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_is_not_read_for_ever(own, public, capsys, kind):
+    assert main(["import", str(public), "--name", "mine"]) == 0
+    path = own / "mine.safetensors"
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    assert main(["verify"]) == 1
+    assert "mine.safetensors is not a file" in capsys.readouterr().out

@@ -42,7 +42,7 @@ class Ends:
         self.consumers: list[Consumer] = []
 
     async def worker(
-        self, dispatcher: EchoDispatcher, places: int = 4, pace: float | None = 0.01
+        self, dispatcher: EchoDispatcher, places: int = 4, pace: float | None = 0.01, digest: str = "digest"
     ) -> Consumer:
         consumer = Consumer(
             WorkerStreams(str(self.settings.redis_url), f"worker-{len(self.consumers)}", ["echo"], LEASE),
@@ -51,7 +51,7 @@ class Ends:
             Metrics(),
             places,
             LEASE,
-            lambda _: Announcement([MODEL], {"inpaint": "echo"}, pace),
+            lambda _: Announcement([MODEL | {"digest": digest}], {"inpaint": "echo"}, pace),
             lambda: pytest.fail("the worker died"),
         )
         self.consumers.append(consumer)
@@ -68,7 +68,7 @@ class Ends:
         """Keys with something in them, but for the fleet's own list."""
         found = set()
         for key in await self.client.keys("retouch:*"):
-            if key != keys.FLEET and not (
+            if key not in (keys.FLEET, keys.WEIGHTS) and not (
                 key.startswith("retouch:jobs:") and await self.client.xlen(key) == 0
             ):
                 found.add(key)

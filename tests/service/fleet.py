@@ -155,7 +155,7 @@ class FleetOfProcesses:
             found = set()
             for key in client.scan_iter(count=1000):
                 streams = key.startswith("retouch:jobs:") and client.xlen(key) == 0
-                if not streams and key != "retouch:fleet":
+                if not streams and key not in ("retouch:fleet", "retouch:weights"):
                     found.add(key)
             return found
 

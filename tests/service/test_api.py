@@ -75,6 +75,14 @@ def test_if_none_match_answers_304_without_a_body(client, dispatcher):
     assert len(dispatcher.runs) == 1
 
 
+def test_a_tag_that_was_never_given_is_no_answer(client, dispatcher):
+    """Anybody can compute the tag of a request; what it stands for may not even be possible."""
+    etag = client.post("/inpaint", files=files()).headers["etag"]
+    with TestClient(app_of(EchoDispatcher())) as other:  # whose cache is empty
+        response = other.post("/inpaint", files=files(), headers={"If-None-Match": etag})
+        assert (response.status_code, response.content) == (200, PICTURE)
+
+
 @pytest.mark.parametrize(
     "body", [{"files": files()}, {"content": PICTURE, "headers": {"content-type": "image/png"}}]
 )

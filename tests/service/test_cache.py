@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from service.cache import make_cache
-from service.cache.answers import pack, unpack
+from service.cache.answers import known, pack, unpack
 from service.cache.single_flight import SingleFlight
 from service.cache.store import MemoryCache, RedisCache
 from service.settings import Settings
@@ -109,7 +110,7 @@ def test_memory_forgets_what_was_used_longest_ago():
 
 def test_an_entry_survives_packing():
     result = Result(b"\x00\n{}", "image/png", "model", 3, 2, 0.5, 7)
-    assert unpack(pack(result)) == result
+    assert unpack("key", pack("key", result)) == result
 
 
 def test_the_key_covers_everything():
@@ -168,3 +169,46 @@ def test_the_cache_may_have_a_redis_of_its_own(redis_server):
         return found
 
     assert asyncio.run(scenario()) == b"value"
+
+
+RESULT = Result(b"picture", "image/png", "model", 3, 2, 0.5, 7)
+
+
+def test_an_entry_that_is_not_as_it_was_written_is_a_miss():
+    entry = pack("key", RESULT)
+
+    async def scenario() -> None:
+        cache = MemoryCache(max_bytes=10_000, max_entry=10_000)
+        await cache.put("key", entry)
+        assert await known(cache, "key") == RESULT
+        await cache.put("other", entry)  # moved to another key
+        assert await known(cache, "other") is None
+        for at in range(len(entry)):
+            await cache.put("key", entry[:at] + bytes([entry[at] ^ 1]) + entry[at + 1 :])
+            assert await known(cache, "key") is None, at
+            await cache.put("key", entry[:at])
+            assert await known(cache, "key") is None, at
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"media_type": "text/html"},
+        {"media_type": ["image/png"]},
+        {"model": "a\r\nSet-Cookie: b"},
+        {"model": None},
+        {"hole": "a"},
+        {"width": {}},
+    ],
+)
+def test_an_entry_with_foreign_facts_is_a_miss(changes):
+    """Written by somebody who knows the kind and the checksum."""
+
+    async def scenario() -> None:
+        cache = MemoryCache(max_bytes=10_000, max_entry=10_000)
+        await cache.put("key", pack("key", replace(RESULT, **changes)))
+        assert await known(cache, "key") is None
+
+    asyncio.run(scenario())

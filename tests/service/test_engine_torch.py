@@ -167,3 +167,13 @@ def test_a_processor_computes_large_windows_one_by_one(monkeypatch, tmp_path):
 
     assert runtime.worthwhile(window(256)) == 4
     assert runtime.worthwhile(window(512)) == runtime.worthwhile(window(1024)) == 1
+
+
+def test_a_model_with_arguments_that_no_network_takes_does_not_hide_the_others(monkeypatch, tmp_path):
+    settings = install_toys(monkeypatch, tmp_path)
+    manifest = tmp_path / "manifest.toml"
+    odd = '[[model]]\nname = "odd"\narchitecture = "toy-fill"\narguments = {odd = 1}\n'
+    manifest.write_text(manifest.read_text() + odd)
+    catalogue = Catalogue(settings, "cpu")
+    assert "odd" not in catalogue.entries
+    assert catalogue.traits("toy-fill").sketch

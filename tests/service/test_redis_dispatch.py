@@ -10,11 +10,12 @@ import pytest
 
 from service import errors
 from service.errors import DeadlineExceeded, NotFound, Overloaded, Poisoned, Unavailable
-from service.redis import keys
+from service.redis import fleet, keys
 from service.redis.consumer import MAX_DELIVERIES, Consumer
-from service.work import Result, Run
+from service.redis.wire import OPTIONS
+from service.work import InpaintParameters, Result, Run
 from tests.service.conftest import start_redis
-from tests.service.dispatchers import EchoDispatcher
+from tests.service.dispatchers import EchoDispatcher, run_of
 from tests.service.ends import LEASE, Ends, ends, run_with, until
 
 
@@ -360,5 +361,108 @@ def test_a_full_redis_is_a_clear_refusal(redis_server):
                 await both.api.submit(run_with(b"x" * 100_000))
             await both.client.config_set("maxmemory", "0")
             assert (await both.api.submit(run_with())).content == b"picture"
+
+    asyncio.run(run())
+
+
+def test_what_is_not_a_work_is_dropped_and_counted_and_the_worker_lives(redis_server):
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            odd = [{"odd": "1"}, {"job": b"\xff\xfe", "channel": "c"}, {"job": "x"}]
+            for fields in odd:  # before there is a worker, and while one waits
+                await both.client.xadd(both.stream, fields)
+            consumer = await both.worker(EchoDispatcher())
+            await until(lambda: counted(consumer, "malformed") == 3)
+            for fields in odd:
+                await both.client.xadd(both.stream, fields)
+            await until(lambda: counted(consumer, "malformed") == 6)
+            assert (await both.api.submit(run_with(b"picture"))).content == b"picture"
+            assert consumer.ready()[0]
+            await until(lambda: empty(both))
+
+    asyncio.run(run())
+
+
+def test_what_a_dead_worker_left_may_be_no_work_too(redis_server):
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            await both.client.xgroup_create(both.stream, keys.GROUP, "0", mkstream=True)
+            await both.client.xadd(both.stream, {"odd": "1"})
+            await both.client.xreadgroup(keys.GROUP, "dead", {both.stream: ">"})
+            consumer = await both.worker(EchoDispatcher())
+            await until(lambda: counted(consumer, "malformed") == 1)
+            assert (await both.api.submit(run_with())).content == b"picture"
+            await until(lambda: empty(both))
+
+    asyncio.run(run())
+
+
+def test_a_foreign_value_under_an_uploads_name_holds_up_nobody(redis_server):
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            await both.client.set(keys.upload("odd"), "a string")
+            await both.client.hset(keys.upload("garbled"), mapping={"head": "{"})
+            await both.client.expire(keys.upload("garbled"), 60)
+            for id in ("odd", "garbled"):
+                await both.client.xadd(both.stream, {"job": id, "channel": "nobody"})
+            consumer = await both.worker(EchoDispatcher(), places=1)
+            assert (await both.api.submit(run_with(seconds=5))).content == b"picture"
+            assert consumer.ready()[0]
+            await both.client.unlink(keys.outcome("garbled"))
+            await until(lambda: empty(both))
+
+    asyncio.run(run())
+
+
+def test_an_announcement_that_cannot_be_read_hides_no_other_worker(redis_server):
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            for name, line in {"a": b"\xff", "b": b"17 [", "c": b"17 {}", "d": b"x {}"}.items():
+                await both.client.hset(keys.FLEET, name, line)
+            await both.worker(EchoDispatcher())
+            assert (await both.api.submit(run_with())).content == b"picture"
+
+    asyncio.run(run())
+
+
+def test_a_work_with_an_option_that_a_worker_does_not_know_waits_for_its_upgrade(redis_server, monkeypatch):
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            dispatcher = EchoDispatcher()
+            monkeypatch.setitem(fleet.OPTIONS, "inpaint", OPTIONS["inpaint"] - {"grow"})
+            await both.worker(dispatcher)
+            grown = run_of("inpaint", "echo", b"grown", InpaintParameters(grow=1))
+            with pytest.raises(Unavailable, match="grow"):
+                await both.api.submit(grown)
+            assert (await both.api.submit(run_with())).content == b"picture"
+            assert dispatcher.images == [b"picture"]
+
+    asyncio.run(run())
+
+
+def test_of_two_weights_of_one_model_only_the_first_are_used_until_they_are_gone(redis_server):
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            old, new = EchoDispatcher(), EchoDispatcher()
+            first = await both.worker(old, places=1)
+            await both.worker(new, places=1, digest="other")
+            assert both.api.resolve("inpaint", "echo") == ("echo", "digest")
+            await asyncio.gather(*(both.api.submit(run_with(b"%d" % i)) for i in range(20)))
+            assert (len(old.runs), len(new.runs)) == (20, 0)
+            await first.stop(5)
+
+            async def taken_over() -> bool:
+                await both.api.fleet.refresh()
+                return both.api.resolve("inpaint", "echo")[1] == "other" and both.api.fleet.workers == 1
+
+            await until(taken_over)
+            # What was asked of the old weights is not answered with the new ones under the old name.
+            with pytest.raises(Unavailable, match="weights"):
+                await both.api.submit(run_with(b"late"))
+            late = run_with(b"late job")
+            await both.api.put("job", late.work, late.deadline, "batch", 100, "nobody")
+            await until(lambda: len(new.runs) == 1)
+            assert new.runs[0].work.key != late.work.key
+            assert new.runs[0].work.weights == "other"
 
     asyncio.run(run())

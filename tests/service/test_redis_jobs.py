@@ -92,7 +92,7 @@ def client(redis_server, dispatcher) -> Iterator[TestClient]:
 
 def left(url: str) -> set[str]:
     """What jobs have left; answers that are cached are meant to stay."""
-    others = (keys.FLEET, "retouch:jobs:", RedisCache.PREFIX)
+    others = (keys.FLEET, keys.WEIGHTS, "retouch:jobs:", RedisCache.PREFIX)
     with redis.Redis.from_url(url, decode_responses=True) as client:
         return {key for key in client.keys("*") if not key.startswith(others)}
 
@@ -159,7 +159,7 @@ def test_waiting_jobs_know_their_position_and_can_be_cancelled(client, dispatche
     dispatcher.gate.clear()
     locations = [send(client, b"%d" % number).headers["location"] for number in range(4)]
     until(lambda: client.get(locations[0]).json()["state"] == "running")
-    assert [client.get(location).json()["position"] for location in locations] == [None, 1, 2, 3]
+    assert [client.get(location).json()["position"] for location in locations] == [None, 0, 1, 2]
     assert client.delete(locations[1]).status_code == 204
     assert client.delete(locations[0]).status_code == 204
     until(lambda: dispatcher.runs[0].cancelled.is_set())

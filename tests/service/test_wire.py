@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from service import errors
 from service.contracts import Outcome
 from service.errors import Problem
+from service.redis.fleet import Announcement
 from service.redis.wire import deadline_from, outcome_fields, outcome_from, upload_fields, work_from
 from service.work import Deadline, InpaintParameters, Result, UpscaleParameters, Work
 
@@ -56,3 +59,102 @@ def test_problems_survive_the_wire(kind):
     problem = read_back(kind("what\nhappened", retry_after=3.5, limit=7))
     assert type(problem) is kind
     assert (problem.detail, problem.retry_after, problem.extra) == ("what\nhappened", 3.5, {"limit": 7})
+
+
+# What the first release with this wire writes. A later one writes other bytes only where it must, keeps these
+# beside its own, and goes on reading them: then old and new processes may be replaced one after the other.
+# What was written before this (answers in streams, without limits and owners) is not understood any more.
+UPLOAD = {
+    b"head": b'{"task": "inpaint", "model": "echo", "request_id": "r1", "owner": "0a", "weights": "d", '
+    b'"cache_key": "k1", "parameters": {"grow": 3}, "limit": {"setting": "RETOUCH_TIMEOUT", "seconds": 9}}',
+    b"image": b"picture",
+    b"mask": b"hole",
+}
+RESULT = {
+    b"head": b'{"result": {"media_type": "image/png", "model": "echo", "width": 3, "height": 4, "hole": 0.5, '
+    b'"windows": 2}, "timings": {"decode": 0.5}}',
+    b"content": b"answer",
+}
+PROBLEM = {
+    b"head": b'{"problem": {"kind": "Unprocessable", "detail": "a full hole", "retry_after": null, '
+    b'"extra": {"limit": 3}}}',
+}
+WORKER = (
+    b'17 {"models": [{"name": "echo", "task": "inpaint", "digest": "d"}], "defaults": {"inpaint": "echo"}, '
+    b'"seconds": 0.5, "version": 1, "options": {"inpaint": ["feather", "format", "grow", "keep_metadata", '
+    b'"mask_mode", "model", "quality"], "upscale": ["format", "height", "keep_metadata", "model", "quality", '
+    b'"scale", "width"]}}'
+)
+# As the commits before this wire was written down announced their workers.
+EARLIER_WORKER = (
+    b'17 {"models": [{"name": "echo", "task": "inpaint", "digest": "d"}], "defaults": {}, "seconds": null}'
+)
+
+WORK = Work(
+    "inpaint",
+    "echo",
+    InpaintParameters(grow=3),
+    {"image": b"picture", "mask": b"hole"},
+    "k1",
+    "r1",
+    "0a",
+    "d",
+)
+ANSWER = Result(b"answer", "image/png", "echo", 3, 4, 0.5, 2, {"decode": 0.5})
+
+
+def encoded(fields: dict[str, bytes]) -> dict[bytes, bytes]:
+    return {name.encode(): value for name, value in fields.items()}
+
+
+def test_what_this_release_writes_is_what_is_written_down():
+    assert encoded(upload_fields(WORK, Deadline(0, "RETOUCH_TIMEOUT", 9))) == UPLOAD
+    assert encoded(outcome_fields(ANSWER)) == RESULT
+    assert encoded(outcome_fields(errors.Unprocessable("a full hole", limit=3))) == PROBLEM
+    model = {"name": "echo", "task": "inpaint", "digest": "d"}
+    assert b"17 " + Announcement([model], {"inpaint": "echo"}, 0.5).pack().encode() == WORKER
+
+
+def test_what_each_release_wrote_is_understood():
+    assert work_from(UPLOAD) == WORK
+    assert outcome_from(RESULT) == ANSWER
+    assert outcome_from(PROBLEM).detail == "a full hole"
+    for line in (WORKER, EARLIER_WORKER):
+        seen, announced = Announcement.unpack(line)
+        assert (seen, announced.models[0]["name"]) == (17, "echo")
+        assert "grow" in announced.options["inpaint"]
+
+
+def with_more(fields: dict[bytes, bytes], **more: object) -> dict[bytes, bytes]:
+    return fields | {b"head": json.dumps(json.loads(fields[b"head"]) | more).encode(), b"more": b"bytes"}
+
+
+def test_facts_that_a_later_release_adds_are_passed_over():
+    assert work_from(with_more(UPLOAD, tomorrow={"a": 1})) == WORK
+    result = json.loads(RESULT[b"head"])["result"] | {"tomorrow": 1}
+    assert outcome_from(with_more(RESULT, tomorrow=1, result=result)) == ANSWER
+    _, announced = Announcement.unpack(WORKER[:-1] + b', "tomorrow": 1}')
+    assert announced.version == 1
+
+
+def test_an_option_that_a_worker_does_not_know_is_not_left_out():
+    """It is written because the answer depends on it."""
+    with pytest.raises(errors.Unavailable, match="sepia"):
+        work_from(with_more(UPLOAD, parameters={"grow": 3, "sepia": True}))
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {},
+        {b"head": b"\xff"},
+        {b"head": b"[]"},
+        {b"head": RESULT[b"head"]},
+        {b"head": RESULT[b"head"].replace(b"image/png", b"text/html"), b"content": b"<script>"},
+        {b"head": RESULT[b"head"].replace(b"0.5,", b'"half",'), b"content": b"answer"},
+        {b"head": b'{"problem": {}}'},
+        {b"head": b'{"problem": 3}'},
+    ],
+)
+def test_an_outcome_that_is_none_is_a_failure_and_not_served(stored):
+    assert isinstance(outcome_from(stored), errors.ComputeFailed)
