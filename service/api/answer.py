@@ -15,7 +15,7 @@ from service.api.uploads import Upload
 from service.cache.answers import known
 from service.errors import BadRequest, Cancelled
 from service.observability.logs import request_id
-from service.work import CacheState, Deadline, Result, Run, TaskKind, Work
+from service.work import CacheState, Deadline, Result, Run, TaskKind, Work, read_parameters
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ async def unless_gone(request: Request, work: Awaitable[T]) -> T:
 
 
 def work_of(at: Services, kind: TaskKind, upload: Upload) -> Work:
-    parameters = upload.parameters(kind.parameters)
+    parameters = read_parameters(kind.name, upload.fields)
     model, digest = at.dispatcher.resolve(kind.name, parameters.model)
     if "image" not in upload.files:
         raise BadRequest("There is no picture: send it as the multipart file 'image'.")

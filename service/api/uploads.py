@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from service.api.problems import invalid_parameters
 from service.errors import BadRequest, Cancelled, UnsupportedImage
-from service.work import Parameters, TaskKind
+from service.work import TaskKind
 
-P = TypeVar("P", bound=Parameters)
 MAX_FIELDS = 16
 
 
@@ -28,17 +25,10 @@ class Upload:
     fields: dict[str, str] = field(default_factory=dict)
 
     def put_field(self, name: str, value: str) -> None:
-        if name in self.fields:
-            raise BadRequest(f"Parameter {name[:100]!r} is given twice.")
+        """Query and form may say the same: clients are generated that send both."""
+        if self.fields.get(name, value) != value:
+            raise BadRequest(f"Parameter {name[:100]!r} is given twice, with different values.")
         self.fields[name] = value
-
-    def parameters(self, model: type[P]) -> P:
-        from pydantic import ValidationError
-
-        try:
-            return model.model_validate(self.fields)
-        except ValidationError as error:
-            raise invalid_parameters(list(error.errors())) from None
 
 
 async def read_upload(request: Request, kind: TaskKind) -> Upload:

@@ -109,7 +109,7 @@ def test_upscale_wants_either_a_scale_or_a_size(client):
         ({"files": files(extra=PICTURE)}, 400),
         ({"files": {"image": b""}}, 400),
         ({"files": files(), "params": [("grow", "1"), ("grow", "2")]}, 400),
-        ({"files": files(), "data": {"grow": "1"}, "params": {"grow": "1"}}, 400),
+        ({"files": files(), "data": {"grow": "1"}, "params": {"grow": "2"}}, 400),
         ({"files": files(), "params": {"unknown": "1"}}, 422),
         ({"files": files(), "params": {"grow": "much"}}, 422),
         ({"files": files(), "params": {"mask_mode": "purple"}}, 422),
