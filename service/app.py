@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from service.api import health, jobs, models, page, pictures, problems
+from service.api import health, jobs, models, openapi, page, pictures, problems
 from service.api.access import Access
 from service.api.middleware import BodyBounds, RequestContext
 from service.api.services import Services
@@ -97,12 +97,14 @@ def create_app(settings: Settings | None = None, make_room: MakeRoom = configure
         title="Retouch",
         summary="Fill holes in pictures, enlarge them by any factor.",
         lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.services = services
     problems.install(app)
     for module in (pictures, jobs, models, health):
         app.include_router(module.router)
     page.install(app)
+    openapi.install(app)
     app.add_middleware(
         BodyBounds,
         max_bytes=settings.max_bytes,
