@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service.api import health, jobs, models, openapi, page, pictures, problems
 from service.api.access import Access
-from service.api.middleware import BodyBounds, RequestContext
+from service.api.middleware import BodyBounds, Heads, RequestContext
 from service.api.services import Services
 from service.cache import make_cache
 from service.cache.answers import Caching
@@ -19,7 +19,7 @@ from service.cache.store import Cache
 from service.callbacks import Callbacks
 from service.contracts import Dispatcher, Jobs, Submit
 from service.observability.metrics import Metrics
-from service.settings import Settings
+from service.settings import Settings, listed
 from service.shutdown import Shutdown
 
 
@@ -111,8 +111,14 @@ def create_app(settings: Settings | None = None, make_room: MakeRoom = configure
         max_together=settings.upload_bytes,
         seconds=settings.body_timeout,
     )
-    if settings.cors_origins:
-        origins = [origin.strip() for origin in settings.cors_origins.split(",")]
-        app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
+    app.add_middleware(Heads)
+    if origins := listed(settings.cors_origins):
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=openapi.HEADERS,
+        )
     app.add_middleware(RequestContext, metrics=metrics)
     return app

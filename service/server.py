@@ -88,6 +88,7 @@ def run_server(
     config = uvicorn.Config(
         app,
         backlog=BACKLOG,
+        root_path=settings.root_path,
         log_config=None,
         access_log=False,
         http=cast(Any, partial(BoundedProtocol, max_connections=settings.max_connections)),

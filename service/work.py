@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -19,8 +19,8 @@ from service.errors import Cancelled, DeadlineExceeded, Problem, invalid_paramet
 
 Task = Literal["inpaint", "upscale"]
 MaskMode = Literal["white", "black", "alpha", "auto"]
-Format = Literal["png", "webp", "jpeg"]
-MEDIA_TYPES: dict[str, str] = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
+Format = Literal["png", "webp", "jpeg", "avif"]
+MEDIA_TYPES: dict[str, str] = {name: f"image/{name}" for name in get_args(Format)}
 ALIASES = {"jpg": "jpeg"}  # other names of formats
 
 # Raise this whenever the same pixels, parameters and weights would come out as other bytes.
@@ -33,8 +33,8 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: str | None = Field(None, max_length=100, description="Name of a model from GET /models.")
-    format: Format = Field("png", description="Format of the answer.")
-    quality: int = Field(90, ge=1, le=100, description="Quality of a webp or jpeg answer.")
+    format: Format = Field("png", description="Format of the answer; without it, what Accept prefers.")
+    quality: int = Field(90, ge=1, le=100, description="Quality of a webp, jpeg or avif answer.")
     keep_metadata: bool = Field(False, description="Keep EXIF data (without the orientation).")
 
     @field_validator("format", mode="before")

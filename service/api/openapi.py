@@ -46,6 +46,9 @@ PICTURE_HEADERS = {
     "Server-Timing": header("Milliseconds of each stage."),
 }
 LOCATION = {"Location": header("Where the job is.")}
+RETRY_AFTER = {"Retry-After": header("Seconds.", type="integer")}
+# All that a page of another origin may read.
+HEADERS = [*PICTURE_HEADERS, *REQUEST_ID, *LOCATION, *RETRY_AFTER]
 
 
 def ref(name: str) -> Schema:
@@ -143,7 +146,7 @@ def problems(*statuses: int) -> Responses:
     for status in statuses:
         headers = dict(REQUEST_ID)
         if status in RETRIED:
-            headers["Retry-After"] = header("Seconds.", type="integer")
+            headers |= RETRY_AFTER
         if status == 401:
             headers["WWW-Authenticate"] = header("How to send a key.")
         content = {"application/problem+json": {"schema": ref("Problem")}}

@@ -26,9 +26,12 @@ def problem_response(
 
 
 def from_problem(problem: Problem) -> Response:
-    return problem_response(
+    response = problem_response(
         problem.status, problem.title, problem.detail, problem.retry_after, **problem.extra
     )
+    if problem.status == http.HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="Retouch"'
+    return response
 
 
 def install(app: FastAPI) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from service.errors import BadRequest, Cancelled, UnsupportedImage
-from service.work import TaskKind
+from service.errors import BadRequest, Cancelled, UnsupportedImage, nearest
+from service.work import ALIASES, MEDIA_TYPES, TaskKind
 
 MAX_FIELDS = 16
 
@@ -52,7 +53,26 @@ async def read_upload(request: Request, kind: TaskKind) -> Upload:
     for name, content in upload.files.items():
         if not content:
             raise BadRequest(f"The file {name!r} is empty.")
+    if preferred := preferred_format(request.headers.get("accept", "")):
+        upload.fields.setdefault("format", preferred)
     return upload
+
+
+def preferred_format(accept: str) -> str | None:
+    """The format that a client likes best, the first of equals; None where it leaves the choice to us."""
+    choices: list[tuple[float, bool, int, str]] = []
+    for place, part in enumerate(accept.split(",")):
+        media_type, *options = (piece.strip().lower() for piece in part.split(";"))
+        weight = next((option[2:] for option in options if option.startswith("q=")), "1")
+        share = float(weight) if re.fullmatch(r"[01](\.\d{0,3})?", weight) else 0.0
+        kind, _, name = media_type.partition("/")
+        name = ALIASES.get(name, name)
+        named = kind == "image" and name in MEDIA_TYPES
+        if share and (named or media_type in ("*/*", "image/*")):
+            # Of a name and a wildcard that weigh the same, the name says more.
+            choices.append((share, named, -place, name))
+    _, named, _, best = max(choices, default=(0.0, False, 0, ""))
+    return best if named else None
 
 
 async def _read_multipart(request: Request, wanted: set[str], upload: Upload) -> None:
@@ -62,7 +82,10 @@ async def _read_multipart(request: Request, wanted: set[str], upload: Upload) ->
     try:
         form = await parser.parse()
     except MultiPartException as error:
-        raise BadRequest(f"The multipart body cannot be read: {error.message}") from None
+        hint = ""
+        if "maximum size" in error.message:
+            hint = " A file is sent with a file name (curl: -F image=@FILE)."
+        raise BadRequest(f"The multipart body cannot be read: {error.message}{hint}") from None
     except KeyError:
         raise BadRequest("The multipart content type names no boundary.") from None
     try:
@@ -70,7 +93,10 @@ async def _read_multipart(request: Request, wanted: set[str], upload: Upload) ->
             if not isinstance(value, UploadFile):
                 upload.put_field(name, value)
             elif name not in wanted:
-                raise BadRequest(f"Unknown file {name[:100]!r}; files are: {', '.join(sorted(wanted))}.")
+                known = ", ".join(sorted(wanted))
+                raise BadRequest(
+                    f"Unknown file {name[:100]!r}{nearest(name, wanted) or '.'} Files are: {known}."
+                )
             elif name in upload.files:
                 raise BadRequest(f"The file {name!r} is given twice.")
             else:
