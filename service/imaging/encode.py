@@ -14,7 +14,7 @@ from service.imaging.picture import Picture, to_bytes
 from service.imaging.png import chunk, write_png
 
 WEBP_SIDE = 16_383
-# The encoder holds 27 bytes a pixel. A megapixel takes 0.4 s on a core at its speed 8, 6 s at its own choice, 6.
+# The encoder holds 27 bytes a pixel. A megapixel takes 0.4 s on a core at its speed 8, 6 s at its default.
 AVIF_PIXELS = 1 << 24
 AVIF_OPTIONS = {"speed": 8, "max_threads": 1}
 
