@@ -40,7 +40,7 @@ class Retouch:
         self._thread.start()
 
     def inpaint(self, image: P, mask: Image.Image | Array | None = None, **parameters: Any) -> P:
-        """The picture with its hole filled: where the mask is white or true, or without one what is transparent."""
+        """The picture, filled where the mask is white or true; without a mask, where it is transparent."""
         files = {"image": to_png(image)} | ({} if mask is None else {"mask": to_png(mask)})
         return like(image, self._answer("inpaint", files, parameters))
 
@@ -72,7 +72,8 @@ class Retouch:
 def to_png(picture: Image.Image | Array) -> bytes:
     if isinstance(picture, Image.Image):
         out = io.BytesIO()
-        whole = picture if picture.mode in PNG_MODES else picture.convert("RGB")
+        mode = "RGBA" if picture.has_transparency_data else "RGB"
+        whole = picture if picture.mode in PNG_MODES else picture.convert(mode)
         whole.save(out, "PNG", compress_level=1)
         return out.getvalue()
     if picture.dtype == np.bool_:
