@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from service.api import health, jobs, models, page, pictures, problems, select
+from service.api import health, jobs, models, openapi, page, pictures, problems, select
 from service.api.access import Access
-from service.api.middleware import BodyBounds, RequestContext
+from service.api.middleware import BodyBounds, Heads, RequestContext
 from service.api.services import Services
 from service.cache import make_cache
 from service.cache.answers import Caching
@@ -19,7 +19,7 @@ from service.cache.store import Cache
 from service.callbacks import Callbacks
 from service.contracts import Dispatcher, Jobs, Submit
 from service.observability.metrics import Metrics
-from service.settings import Settings
+from service.settings import Settings, listed
 from service.shutdown import Shutdown
 
 
@@ -99,20 +99,28 @@ def create_app(settings: Settings | None = None, make_room: MakeRoom = configure
         lifespan=lifespan,
         docs_url=None,  # the page module has a reference that fetches nothing from elsewhere
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.services = services
     problems.install(app)
     for module in (pictures, select, jobs, models, health):
         app.include_router(module.router)
     page.install(app)
+    openapi.install(app)
     app.add_middleware(
         BodyBounds,
         max_bytes=settings.max_bytes,
         max_together=settings.upload_bytes,
         seconds=settings.body_timeout,
     )
-    if settings.cors_origins:
-        origins = [origin.strip() for origin in settings.cors_origins.split(",")]
-        app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
+    app.add_middleware(Heads)
+    if origins := listed(settings.cors_origins):
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=openapi.HEADERS,
+        )
     app.add_middleware(RequestContext, metrics=metrics)
     return app

@@ -65,11 +65,11 @@ async def table(
     """Markdown, a line as soon as it is measured; by default the models that answer when none is named."""
     catalogue = pipeline.catalogue
     chosen = models or [catalogue.default("inpaint"), catalogue.default("upscale")]
+    tasks = {model: catalogue.entry(model).task for model in chosen}  # an unknown one is said at once
     yield f"{pipeline.runtime.device}; PNG in, PNG out, decoding and encoding included"
     yield "| model | picture | ms alone | pictures a second |"
     yield "| --- | --- | --- | --- |"
-    for model in chosen:
-        task = catalogue.entry(model).task
+    for model, task in tasks.items():
         for side in sides:
             latency, rate = await measure(pipeline, task, model, side, seconds)
             what = f"{side}x{side}" + (f", x{SCALE:g}" if task == "upscale" else "")

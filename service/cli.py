@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
-from pydantic import ValidationError
+from service.errors import Problem, UsageError
 
-from service import files
-from service.errors import Problem
-from service.files import UsageError
-from service.settings import Settings
-from service.work import TASKS, Parameters, Task
+# What takes long to import is imported by the command that needs it: `retouch --help` answers at once.
+if TYPE_CHECKING:
+    from service.settings import Settings
+    from service.work import Parameters
+
+STOPPED = 130  # the status of what Ctrl-C ended, as shells count
+
+
+def choices_of(annotation: Any) -> tuple[str, ...]:
+    return tuple(choice for choice in get_args(annotation) if isinstance(choice, str))
 
 
 def add_parameters(parser: argparse.ArgumentParser, model: type[Parameters]) -> None:
@@ -22,96 +31,128 @@ def add_parameters(parser: argparse.ArgumentParser, model: type[Parameters]) -> 
         option = "--" + name.replace("_", "-")
         if field.annotation is bool:
             parser.add_argument(option, action="store_const", const=True, help=field.description)
-        else:
-            parser.add_argument(option, help=f"{field.description} Default: {field.default}")
+            continue
+        text = f"{field.description}"
+        if choices := choices_of(field.annotation):
+            text += f" One of: {', '.join(choices)}."
+        if name == "format":
+            text += " Default: what the output's suffix says, or png."
+        elif field.default is not None:
+            text += f" Default: {field.default}."
+        parser.add_argument(option, help=text, metavar="NAME" if choices else "VALUE")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("retouch", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+def output_option(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("-o", "--output", type=Path, required=True, help=text)
 
-    serve = commands.add_parser("serve", help="serve HTTP")
-    serve.add_argument("--host")
-    serve.add_argument("--port", type=int)
 
-    worker = commands.add_parser("worker", help="compute what API processes put into Redis")
-    worker.add_argument("--models", default="", help="comma-separated; all that are installed by default")
-    worker.add_argument("--host")
-    worker.add_argument("--port", type=int, help="of health and metrics; default: RETOUCH_WORKER_PORT")
-
-    inpaint = commands.add_parser("inpaint", help="fill a hole in one picture")
-    inpaint.add_argument("image", type=Path, metavar="photo")
-    inpaint.add_argument("mask", type=Path, nargs="?", help="left out: the picture's transparency")
-    inpaint.add_argument("--sketch", type=Path)
-
-    upscale = commands.add_parser("upscale", help="enlarge one picture")
-    upscale.add_argument("image", type=Path, metavar="photo")
-
-    batch = commands.add_parser("batch", help="work through a folder; what is done already is skipped")
-    tasks = batch.add_subparsers(dest="task", required=True, metavar="TASK")
-    folders = {task: tasks.add_parser(task) for task in TASKS}
-    for folder in folders.values():
-        folder.add_argument("folder", type=Path)
-        folder.add_argument("--server", help="send them to a service as jobs; its key: RETOUCH_API_KEY")
-    folders["inpaint"].add_argument(
-        "--masks", type=Path, help="folder with a mask of the same stem a picture"
+def resize_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--resize-mask", action="store_true", help="bring a mask of another size to the picture's"
     )
-    singles: dict[Task, argparse.ArgumentParser] = {"inpaint": inpaint, "upscale": upscale}
-    for task, kind in TASKS.items():
-        for command in (singles[task], folders[task]):
-            command.add_argument("-o", "--output", type=Path, required=True)
-            add_parameters(command, kind.parameters)
 
-    listing = commands.add_parser("models", help="list what is installed")
-    listing.add_argument(
+
+def serve_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", help="default: RETOUCH_HOST, or 127.0.0.1")
+    parser.add_argument("--port", type=int, help="default: RETOUCH_PORT, or 8000; 0: any that is free")
+
+
+def worker_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--models", default="", help="comma-separated; default: all that are installed")
+    parser.add_argument("--host", help="of health and metrics; default: RETOUCH_HOST, or 127.0.0.1")
+    parser.add_argument("--port", type=int, help="default: RETOUCH_WORKER_PORT, or 8001; 0: any that is free")
+
+
+def inpaint_options(parser: argparse.ArgumentParser) -> None:
+    from service.work import TASKS
+
+    parser.add_argument("image", type=Path, metavar="photo", help="- reads standard input")
+    parser.add_argument("mask", type=Path, nargs="?", help="left out: the picture's transparency")
+    parser.add_argument("--sketch", type=Path, help=TASKS["inpaint"].files["sketch"])
+    resize_option(parser)
+    output_option(parser, "the picture to write; - is standard output")
+    add_parameters(parser, TASKS["inpaint"].parameters)
+
+
+def upscale_options(parser: argparse.ArgumentParser) -> None:
+    from service.work import TASKS
+
+    parser.add_argument("image", type=Path, metavar="photo", help="- reads standard input")
+    output_option(parser, "the picture to write; - is standard output")
+    add_parameters(parser, TASKS["upscale"].parameters)
+
+
+def batch_options(parser: argparse.ArgumentParser) -> None:
+    from service.work import TASKS
+
+    tasks = parser.add_subparsers(dest="task", required=True, metavar="TASK")
+    for task, kind in TASKS.items():
+        command = tasks.add_parser(task, help=kind.summary, description=f"{kind.summary}, in every picture.")
+        command.add_argument("folder", type=Path)
+        output_option(command, "the folder to write to")
+        command.add_argument("--recursive", action="store_true", help="subfolders too")
+        command.add_argument(
+            "--server", metavar="URL", help="send jobs to a service; its key: RETOUCH_API_KEY"
+        )
+        command.add_argument(
+            "--wait", type=float, default=0.0, metavar="SECONDS", help="for a server that is starting"
+        )
+        if "mask" in kind.files:
+            masks = command.add_mutually_exclusive_group()
+            masks.add_argument("--mask", type=Path, help="one mask for all pictures")
+            masks.add_argument("--masks", type=Path, help="folder with a mask of the same stem a picture")
+            resize_option(command)
+        add_parameters(command, kind.parameters)
+
+
+def models_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--warm", action="store_true", help="and load each, so that a broken file is found now"
     )
 
-    bench = commands.add_parser("bench", help="measure what this machine does with the installed models")
-    bench.add_argument("--model", action="append", default=[], help="may be repeated; default: the defaults")
-    bench.add_argument(
+
+def bench_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", action="append", default=[], help="may be repeated; default: the defaults")
+    parser.add_argument(
         "--side", type=int, action="append", help="pixels; may be repeated; default: 256 and 512"
     )
-    bench.add_argument("--seconds", type=float, default=6.0, help="for each line")
-
-    # These have parsers of their own, where the networks are at hand.
-    for name, text in (
-        ("train", "train a network as a config says"),
-        ("evaluate", "judge models on folders of pictures"),
-        ("weights", "import, list, verify and export weights"),
-    ):
-        other = commands.add_parser(name, help=text, add_help=False)
-        other.add_argument("rest", nargs=argparse.REMAINDER)
-    return parser
+    parser.add_argument("--seconds", type=float, default=6.0, help="for each line; default: %(default)g")
 
 
 def serve(arguments: argparse.Namespace, settings: Settings) -> int:
     from service.app import create_app
-    from service.server import run_server
+    from service.server import bound, run_server
 
     settings = set_up(arguments, settings)
-    app = create_app(settings)
-    dispatcher = app.state.services.dispatcher
-    names = ", ".join(row["name"] for row in dispatcher.models()) or "as the workers announce them"
-    address = f"http://{settings.host}:{settings.port}"
-    print(f"Retouch on {address} ({dispatcher.device}); models: {names}", flush=True)
-    return run_server(app, settings)
+    with bound(settings.host, settings.port) as listener:
+        app = create_app(settings)
+        dispatcher = app.state.services.dispatcher
+
+        def announce(address: str) -> None:
+            names = ", ".join(row["name"] for row in dispatcher.models()) or "as the workers announce them"
+            print(f"Retouch on {address} ({dispatcher.device}); models: {names}", flush=True)
+
+        return run_server(app, settings, listener, announce)
 
 
 def worker(arguments: argparse.Namespace, settings: Settings) -> int:
-    from service.server import run_server
+    from service.server import bound, run_server
+    from service.settings import listed
     from service.worker import create_worker
 
     if not settings.redis_url:
         raise UsageError("a worker needs RETOUCH_REDIS_URL")
     settings = set_up(arguments, settings.model_copy(update={"port": settings.worker_port}))
-    app = create_worker(settings, [name.strip() for name in arguments.models.split(",") if name.strip()])
-    found = app.state.services.dispatcher
-    address = f"http://{settings.host}:{settings.port}"
-    print(
-        f"Retouch worker ({found.device}), health on {address}; models: {', '.join(found.hosted)}", flush=True
-    )
-    return run_server(app, settings)
+    names = listed(arguments.models)
+    with bound(settings.host, settings.port) as listener:
+        app = create_worker(settings, names)
+        found = app.state.services.dispatcher
+
+        def announce(address: str) -> None:
+            hosted = ", ".join(found.hosted)
+            print(f"Retouch worker ({found.device}), health on {address}; models: {hosted}", flush=True)
+
+        return run_server(app, settings, listener, announce)
 
 
 def set_up(arguments: argparse.Namespace, settings: Settings) -> Settings:
@@ -124,7 +165,7 @@ def set_up(arguments: argparse.Namespace, settings: Settings) -> Settings:
 
 
 def bench(arguments: argparse.Namespace, settings: Settings) -> int:
-    from service import benchmark
+    from service import benchmark, files
 
     with files.pipeline_of(settings) as pipeline:
         benchmark.show(pipeline, arguments.model, arguments.side or [256, 512], arguments.seconds)
@@ -134,72 +175,104 @@ def bench(arguments: argparse.Namespace, settings: Settings) -> int:
 def models(arguments: argparse.Namespace, settings: Settings) -> int:
     from models import default_model, installed, load
     from models.manifest import WeightsError
+    from service.work import TASKS
 
-    defaults = {default_model(task, "cpu") for task in TASKS}
-    for entry in installed().values():
-        if arguments.warm:
-            try:
-                load(entry.name)
-            except WeightsError as error:
-                raise UsageError(str(error)) from error
-        mark = "*" if entry.name in defaults else " "
-        origin = f"{entry.architecture:16} {entry.digest[:12]} {entry.licence}"
-        print(f"{mark} {entry.name:20} {entry.task:8} {origin}")
+    try:
+        entries = installed(settings.weights_dir)
+        defaults = {default_model(task, "cpu", entries) for task in TASKS}
+        for entry in entries.values():
+            if arguments.warm:
+                load(entry.name, entry)
+            mark = "*" if entry.name in defaults else " "
+            origin = f"{entry.architecture:16} {entry.digest[:12]} {entry.licence}"
+            print(f"{mark} {entry.name:20} {entry.task:8} {origin}")
+    except (WeightsError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(str(error)) from error
     print("* answers on a CPU when no model is named")
     return 0
 
 
-def train(arguments: argparse.Namespace) -> int:
-    from models.training import command
+def one(arguments: argparse.Namespace, settings: Settings) -> int:
+    from service import files
 
-    return command.main(arguments.rest, "retouch train")
-
-
-def evaluate(arguments: argparse.Namespace) -> int:
-    from models.evaluation import command
-
-    return command.main(arguments.rest, "retouch evaluate")
+    return files.one(arguments, settings)
 
 
-def weights(arguments: argparse.Namespace) -> int:
-    from models.checkpoints import command
+def batch(arguments: argparse.Namespace, settings: Settings) -> int:
+    from service import files
 
-    return command.main(arguments.rest)
+    return files.batch(arguments, settings)
 
 
-WITHOUT_SETTINGS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "train": train,
-    "evaluate": evaluate,
-    "weights": weights,
+@dataclass(frozen=True)
+class Command:
+    help: str
+    options: Callable[[argparse.ArgumentParser], None]
+    act: Callable[[argparse.Namespace, Settings], int]
+
+
+COMMANDS = {
+    "serve": Command("serve HTTP", serve_options, serve),
+    "worker": Command("compute what API processes put into Redis", worker_options, worker),
+    "inpaint": Command("fill a hole in one picture", inpaint_options, one),
+    "upscale": Command("enlarge one picture", upscale_options, one),
+    "batch": Command("work through a folder; what is done already is skipped", batch_options, batch),
+    "models": Command("list what is installed", models_options, models),
+    "bench": Command("measure what this machine does with the installed models", bench_options, bench),
 }
-WITH_SETTINGS: dict[str, Callable[[argparse.Namespace, Settings], int]] = {
-    "serve": serve,
-    "worker": worker,
-    "models": models,
-    "bench": bench,
-    "batch": files.batch,
-    "inpaint": files.one,
-    "upscale": files.one,
+# These have parsers of their own, where the networks are at hand.
+ELSEWHERE = {
+    "train": ("models.training.command", "train a network as a config says"),
+    "evaluate": ("models.evaluation.command", "judge models on folders of pictures"),
+    "weights": ("models.checkpoints.command", "import, list, verify and export weights"),
 }
 
 
-def run(arguments: argparse.Namespace) -> int:
-    if act := WITHOUT_SETTINGS.get(arguments.command):
-        return act(arguments)
-    return WITH_SETTINGS[arguments.command](arguments, Settings())
+class ShowVersion(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"retouch {version('retouch')}")
+        parser.exit()
 
 
-def main(argv: list[str] | None = None) -> int:
+def build_parser(chosen: str) -> argparse.ArgumentParser:
+    """With the options of the chosen command alone: others would import what they are made of for nothing."""
+    parser = argparse.ArgumentParser("retouch", description=__doc__)
+    parser.add_argument("--version", action=ShowVersion, nargs=0, help="show the version and stop")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        subparser = commands.add_parser(name, help=command.help, description=f"{command.help}.")
+        if name == chosen:
+            command.options(subparser)
+    for name, (_, text) in ELSEWHERE.items():
+        commands.add_parser(name, help=text)
+    return parser
+
+
+def run(words: Sequence[str]) -> int:
+    chosen = next((word for word in words if not word.startswith("-")), "")
+    if chosen in ELSEWHERE and words[0] == chosen:
+        command = importlib.import_module(ELSEWHERE[chosen][0])
+        return int(command.main(list(words[1:]), f"retouch {chosen}"))
+    arguments = build_parser(chosen).parse_args(words)
+    from service.settings import read_settings
+
+    return COMMANDS[arguments.command].act(arguments, read_settings())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     try:
-        return run(build_parser().parse_args(argv))
+        return run(sys.argv[1:] if argv is None else argv)
     except Problem as problem:
         print(f"retouch: {problem.title}: {problem.detail}", file=sys.stderr)
-    except ValidationError as error:
-        for finding in error.errors():
-            where = "".join(f"{part}: " for part in finding["loc"])
-            print(f"retouch: {where}{finding['msg']}", file=sys.stderr)
     except (OSError, UsageError) as error:
-        print(f"retouch: {error}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"retouch: {line}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("retouch: stopped", file=sys.stderr, flush=True)
+        # Threads that compute cannot be stopped: the interpreter would wait for them, or abort under them.
+        os._exit(STOPPED)
     return 1
 
 

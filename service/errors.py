@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -114,3 +116,26 @@ class Poisoned(Problem):
 
     status = 500
     title = "The request was given up"
+
+
+class UsageError(Exception):
+    """Something on the command line or in the environment that its writer can change."""
+
+
+def invalid_parameters(errors: list[Any]) -> Unprocessable:
+    """Pydantic's findings as one sentence a parameter; the values sent are not echoed."""
+    findings = [
+        {"parameter": ".".join(str(part) for part in error["loc"]) or "request", "problem": error["msg"]}
+        for error in errors
+    ]
+    text = "; ".join(
+        f"{finding['parameter']}: {finding['problem']}" if error["loc"] else finding["problem"]
+        for finding, error in zip(findings, errors, strict=True)
+    )
+    return Unprocessable(text[:2000], parameters=findings)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean ...?`, or nothing where nothing known is like it."""
+    found = difflib.get_close_matches(name[:100], list(known), 1)
+    return f"; did you mean {found[0]!r}?" if found else ""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 import socket
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
@@ -16,11 +18,31 @@ from service.protocol import BoundedProtocol
 from service.settings import Settings
 from service.shutdown import Shutdown
 
+BACKLOG = 2048
+
+
+class ListenError(OSError):
+    """The address to listen on cannot be had; the message is fit to show."""
+
+
+def silent(_: str) -> None: ...
+
 
 class Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, shutdown: Shutdown) -> None:
+    """`announce` hears the address, with the port that it really is, once it can be called."""
+
+    def __init__(
+        self, config: uvicorn.Config, shutdown: Shutdown, announce: Callable[[str], None] = silent
+    ) -> None:
         super().__init__(config)
         self._shutdown = shutdown
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and sockets:
+            host, port, *_ = sockets[0].getsockname()
+            self._announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._shutdown.begin()
@@ -36,15 +58,37 @@ def allow_many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def run_server(app: FastAPI, settings: Settings) -> int:
+def bound(host: str, port: int) -> socket.socket:
+    """A socket with the address, before anything is loaded for it; ListenError says why it cannot be had."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        held = socket.socket(family, kind, protocol)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            held.bind(address)
+            held.listen(BACKLOG)
+        except BaseException:
+            held.close()
+            raise
+    except OSError as error:
+        reason = "another program listens there" if error.errno == errno.EADDRINUSE else error.strerror
+        raise ListenError(
+            f"cannot listen on port {port} of {host}: {reason}; --port chooses another"
+        ) from None
+    return held
+
+
+def run_server(
+    app: FastAPI, settings: Settings, listener: socket.socket, announce: Callable[[str], None]
+) -> int:
     keep_freed_memory()
     allow_many_connections()
     # uvicorn raises the signal that ended it once more when it is done; an orderly end is no failure.
     signal.signal(signal.SIGTERM, lambda *_: None)
     config = uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
+        backlog=BACKLOG,
+        root_path=settings.root_path,
         log_config=None,
         access_log=False,
         http=cast(Any, partial(BoundedProtocol, max_connections=settings.max_connections)),
@@ -54,5 +98,5 @@ def run_server(app: FastAPI, settings: Settings) -> int:
         # The dispatcher drains within `drain`; what is left after that has been answered with a problem.
         timeout_graceful_shutdown=int(settings.drain) + 5,
     )
-    Server(config, app.state.services.shutdown).run()
+    Server(config, app.state.services.shutdown, announce).run([listener])
     return 0

@@ -10,17 +10,18 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from service.errors import Cancelled, DeadlineExceeded, Problem
+from service.errors import Cancelled, DeadlineExceeded, Problem, invalid_parameters, nearest
 
 Task = Literal["inpaint", "upscale"]
 MaskMode = Literal["white", "black", "alpha", "auto"]
-Format = Literal["png", "webp", "jpeg"]
-MEDIA_TYPES: dict[str, str] = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
+Format = Literal["png", "webp", "jpeg", "avif"]
+MEDIA_TYPES: dict[str, str] = {name: f"image/{name}" for name in get_args(Format)}
+ALIASES = {"jpg": "jpeg"}  # other names of formats
 
 # Raise this whenever the same pixels, parameters and weights would come out as other bytes.
 PIPELINE_VERSION = 2
@@ -32,9 +33,14 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: str | None = Field(None, max_length=100, description="Name of a model from GET /models.")
-    format: Format = Field("png", description="Format of the answer.")
-    quality: int = Field(90, ge=1, le=100, description="Quality of a webp or jpeg answer.")
+    format: Format = Field("png", description="Format of the answer; without it, what Accept prefers.")
+    quality: int = Field(90, ge=1, le=100, description="Quality of a webp, jpeg or avif answer.")
     keep_metadata: bool = Field(False, description="Keep EXIF data (without the orientation).")
+
+    @field_validator("format", mode="before")
+    @classmethod
+    def _by_its_other_name(cls, name: Any) -> Any:
+        return ALIASES.get(name, name) if isinstance(name, str) else name
 
 
 # A side to extend by: pixels, or per cent of the picture's side.
@@ -94,6 +100,26 @@ TASKS: dict[Task, TaskKind] = {
         TaskKind("upscale", "Enlarge by any factor", UpscaleParameters, {"image": "The picture."}, bare=True),
     )
 }
+
+
+def read_parameters(task: Task, given: Mapping[str, Any]) -> Parameters:
+    """What a caller gave, by name; Unprocessable in words where it is not what the task takes."""
+    model = TASKS[task].parameters
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        findings: list[Any] = error.errors()
+        for finding in findings:
+            if finding["type"] == "extra_forbidden":
+                finding["msg"] = unknown_parameter(task, str(finding["loc"][0]))
+        raise invalid_parameters(findings) from None
+
+
+def unknown_parameter(task: Task, name: str) -> str:
+    kind = TASKS[task]
+    if name in kind.files:
+        return f"This is a file: send it as one (curl: -F {name}=@FILE)"
+    return f"There is no such parameter{nearest(name, kind.parameters.model_fields)}"
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,9 @@ def test_nobody_reaches_into_another_package(folder):
 
 
 def reaches(node: ast.AST, own_only: bool) -> bool:
+    # Documented for everybody's use, its name notwithstanding.
+    if isinstance(node, ast.Attribute) and ast.unparse(node) == "os._exit":
+        return False
     if not isinstance(node, ast.Attribute) or not node.attr.startswith("_") or node.attr.startswith("__"):
         return False
     mine = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")

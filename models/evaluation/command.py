@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from models.evaluation import inpaint
 from models.evaluation.upscale import SCALES, Damage, as_markdown, evaluate_upscale
+from models.manifest import WeightsError
 
 
 def build_parser(program: str) -> argparse.ArgumentParser:
@@ -35,6 +37,16 @@ def build_parser(program: str) -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None, program: str = "models.evaluation") -> int:
     arguments = build_parser(program).parse_args(argv)
+    try:
+        return judge(arguments)
+    except (WeightsError, OSError) as error:
+        print(f"{program}: {error}", file=sys.stderr)
+    except KeyError as error:  # an unknown model, said in full
+        print(f"{program}: {error.args[0]}", file=sys.stderr)
+    return 1
+
+
+def judge(arguments: argparse.Namespace) -> int:
     if arguments.task == "inpaint":
         print(inpaint_table(arguments), end="")
         return 0

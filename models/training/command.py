@@ -37,9 +37,11 @@ def main(argv: list[str] | None = None, program: str = "models.training") -> int
             held_out=arguments.held_out,
             features=arguments.features,
             start=arguments.start,
+            tell=lambda line: print(line, file=sys.stderr, flush=True),
         )
     except (TrainingError, OSError) as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 1
     print(weights)
+    print(f"next: RETOUCH_WEIGHTS_DIR={weights.parent} retouch serve", file=sys.stderr)
     return 0

@@ -47,6 +47,7 @@ def train(
     held_out: Path | None = None,
     features: Path | None = None,
     start: str | None = None,
+    tell: loop.Tell = loop.silent,
 ) -> Path:
     """Train as `config_path` says on the photographs in `data_dir`; the file of the averaged weights.
 
@@ -68,7 +69,7 @@ def train(
         raise TrainingError(f"{config_path.name}: {error}") from error
     if start is not None:
         begin_as(recipe.net, start)
-    weights = loop.run(recipe, loop.Schedule(**schedule), out, resume)
+    weights = loop.run(recipe, loop.Schedule(**schedule), out, resume, tell)
     describe(config, weights)
     return weights
 

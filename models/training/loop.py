@@ -14,7 +14,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,10 @@ from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
 Losses = Mapping[str, "float | Tensor"]
+Tell = Callable[[str], None]
+
+
+def silent(_: str) -> None: ...
 
 
 class Recipe(Protocol):
@@ -135,8 +139,11 @@ class Batches:
         self._thread.join()
 
 
-def run(recipe: Recipe, schedule: Schedule, out: Path, resume: bool = True) -> Path:
-    """Train until the budget is spent (or until told to end); returns the file of the averaged weights."""
+def run(recipe: Recipe, schedule: Schedule, out: Path, resume: bool = True, tell: Tell = silent) -> Path:
+    """Train until the budget is spent (or until told to end); returns the file of the averaged weights.
+
+    `tell` hears how it goes, a line at a time.
+    """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(schedule.seed)
     average = Average(recipe.net, schedule.average)
@@ -148,6 +155,9 @@ def run(recipe: Recipe, schedule: Schedule, out: Path, resume: bool = True) -> P
     batches = Batches(recipe, schedule.seed, step)
     log = Log(out / "log.csv", fresh=step == 0)
     started = logged = saved = time.monotonic()
+    told_step = step
+    begun = f"on from step {step}" if step else "begun"
+    tell(f"{begun}, in {out}; Ctrl-C ends it and keeps what is learnt")
     try:
         with until_told() as told:
             while not told.is_set():
@@ -162,12 +172,15 @@ def run(recipe: Recipe, schedule: Schedule, out: Path, resume: bool = True) -> P
                 log.add(losses)
                 now = time.monotonic()
                 if now - logged >= schedule.log_every:
-                    log.write(step, elapsed)
-                    logged = now
+                    means = log.write(step, elapsed)
+                    pace = (step - told_step) / max(now - logged, 1e-9)
+                    tell(progress_line(step, means, pace, elapsed * (1 / max(progress, 1e-9) - 1)))
+                    logged, told_step = now, step
                 if now - saved >= schedule.save_every:
                     save(checkpoint, recipe, average, step, elapsed)
                     write_average(average, out / "average.safetensors")
-                    picture(recipe, average, out / "sample.png")
+                    if picture(recipe, average, out / "sample.png"):
+                        tell(f"how far it has come: {out / 'sample.png'}")
                     saved = time.monotonic()
     finally:
         batches.close()
@@ -177,6 +190,11 @@ def run(recipe: Recipe, schedule: Schedule, out: Path, resume: bool = True) -> P
         write_average(average, out / "average.safetensors")
     picture(recipe, average, out / "sample.png")
     return out / "average.safetensors"
+
+
+def progress_line(step: int, means: Mapping[str, float], pace: float, left: float) -> str:
+    losses = ", ".join(f"{name} {mean:.4g}" for name, mean in means.items())
+    return f"step {step}: {losses}; {pace:.3g} steps a second, {left / 60:.1f} minutes left"
 
 
 def set_rates(recipe: Recipe, peaks: dict[str, list[float]], share: float) -> None:
@@ -216,11 +234,12 @@ class Log:
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._count += 1
 
-    def write(self, step: int, seconds: float) -> None:
+    def write(self, step: int, seconds: float) -> dict[str, float]:
+        """The means that were written."""
         if not self._count:
-            return
-        row: dict[str, Any] = {"seconds": round(seconds, 1), "step": step}
-        row |= {name: round(float(total) / self._count, 6) for name, total in self._sums.items()}
+            return {}
+        means = {name: round(float(total) / self._count, 6) for name, total in self._sums.items()}
+        row: dict[str, Any] = {"seconds": round(seconds, 1), "step": step} | means
         new = not self._path.exists()
         with self._path.open("a", newline="") as file:
             writer = csv.DictWriter(file, list(row), extrasaction="ignore")
@@ -228,6 +247,7 @@ class Log:
                 writer.writeheader()
             writer.writerow(row)
         self._sums, self._count = {}, 0
+        return means
 
 
 def save(path: Path, recipe: Recipe, average: Average, step: int, elapsed: float) -> None:
@@ -270,8 +290,10 @@ def write_average(average: Average, path: Path) -> None:
     os.replace(partial, path)
 
 
-def picture(recipe: Recipe, average: Average, path: Path) -> None:
+def picture(recipe: Recipe, average: Average, path: Path) -> bool:
+    """Whether there is one."""
     with average.applied(recipe.net) as net:
         sample = recipe.sample(net)
     if sample is not None:
         sample.save(path)
+    return sample is not None

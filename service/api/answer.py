@@ -16,7 +16,7 @@ from service.cache.answers import known
 from service.errors import BadRequest, Cancelled
 from service.formats import is_lossy
 from service.observability.logs import request_id
-from service.work import CacheState, Deadline, Result, Run, TaskKind, Work
+from service.work import CacheState, Deadline, Result, Run, TaskKind, Work, read_parameters
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ async def unless_gone(request: Request, work: Awaitable[T]) -> T:
 
 
 def work_of(at: Services, kind: TaskKind, upload: Upload, owner: str) -> Work:
-    parameters = upload.parameters(kind.parameters)
+    parameters = read_parameters(kind.name, upload.fields)
     image = upload.files.get("image")
     model, digest = at.dispatcher.resolve(kind.name, parameters.model, is_lossy(image or b""))
     if image is None:

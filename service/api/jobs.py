@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from service.api.answer import respond, work_of
-from service.api.openapi import PROBLEMS, documented, responses
+from service.api.openapi import LOCATION, STRING, UPLOAD, form, json_of, picture, problems, ref
 from service.api.services import Services, services
 from service.api.uploads import read_upload
 from service.contracts import FINAL, GONE, Job, NewJob, scoped_key
@@ -25,34 +25,19 @@ from service.work import TASKS, Deadline, TaskKind
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 KEEP_ALIVE = 15.0  # seconds between signs of life, which proxies expect of an open answer
-CALLBACK = {
-    "name": "callback_url",
-    "in": "query",
-    "required": False,
-    "schema": {"type": "string", "description": "Is sent the job, signed, when it is over."},
-}
+CALLBACK = STRING | {"description": "Is sent the job, signed, when it is over."}
 IDEMPOTENCY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
     "schema": {"type": "string", "maxLength": 255, "description": "Makes sending a job again safe."},
 }
-JOB: dict[str, Any] = {
-    "description": "The job: state, position, windows done of total, timings",
-    "content": {"application/json": {"schema": {"type": "object"}}},
-}
+JOB = json_of(ref("Job"), "How the job stands")
+FOLLOWED = (401, 404, 422, 429, 503)  # problems of those who ask for a job
 EVENTS: dict[str, Any] = {
     "description": "Server-sent events, each the job: queued, running, done or failed, and then the end; "
     "deleted; or stopping, when this server ends and another is to be asked",
-    "content": {"text/event-stream": {}},
-}
-GONE_OR_OTHERS: dict[int | str, dict[str, Any]] = {
-    status: {"description": PROBLEMS[status]} for status in (401, 429, 503)
-}
-GONE_OR_OTHERS[404] = {"description": "no such job, or another key's"}
-ACCEPTED: dict[int | str, dict[str, Any]] = {
-    202: JOB,
-    **{status: {"description": text} for status, text in PROBLEMS.items()},
+    "content": {"text/event-stream": {"schema": STRING}},
 }
 
 
@@ -72,14 +57,12 @@ def route(kind: TaskKind) -> Callable[[Request], Awaitable[Response]]:
                 at.callbacks.check(callback),
             )
             job = await at.jobs.create(new)
-            return JSONResponse(described(job), 202, {"Location": f"/jobs/{job.id}"})
+            return JSONResponse(described(request, job), 202, {"Location": place(request, job.id)})
 
     return create
 
 
 for kind in TASKS.values():
-    extra = documented(kind)
-    extra["parameters"] += [CALLBACK, IDEMPOTENCY]
     router.add_api_route(
         f"/{kind.name}",
         route(kind),
@@ -87,8 +70,8 @@ for kind in TASKS.values():
         name=f"{kind.name}_job",
         summary=f"{kind.summary}, later",
         status_code=202,
-        responses=ACCEPTED,
-        openapi_extra=extra,
+        responses={202: json_of(ref("Job"), "The job that was made", **LOCATION), **problems(*UPLOAD)},
+        openapi_extra=form(kind, callback_url=CALLBACK) | {"parameters": [IDEMPOTENCY]},
     )
 
 
@@ -100,17 +83,17 @@ async def owned(at: Services, id: str, owner: str) -> Job:
     return job
 
 
-@router.get("/{id}", summary="How a job stands", responses={200: JOB, **GONE_OR_OTHERS})
+@router.get("/{id}", summary="How a job stands", responses={200: JOB, **problems(*FOLLOWED)})
 async def status(id: str, request: Request) -> Response:
     at = services(request)
     with at.access.admitted(request) as owner:
-        return JSONResponse(described(await owned(at, id, owner)))
+        return JSONResponse(described(request, await owned(at, id, owner)))
 
 
 @router.get(
     "/{id}/result",
     summary="A job's picture",
-    responses={**responses(), **GONE_OR_OTHERS, 409: {"description": "the job is not over yet"}},
+    responses=picture(*UPLOAD, 409),
     response_class=Response,
 )
 async def result(id: str, request: Request) -> Response:
@@ -128,7 +111,7 @@ async def result(id: str, request: Request) -> Response:
 @router.get(
     "/{id}/events",
     summary="A job's states, as they come",
-    responses={200: EVENTS, **GONE_OR_OTHERS},
+    responses={200: EVENTS, **problems(*FOLLOWED)},
     response_class=Response,
 )
 async def events(id: str, request: Request) -> Response:
@@ -136,7 +119,7 @@ async def events(id: str, request: Request) -> Response:
     with ExitStack() as places:
         owner = places.enter_context(at.access.listening(request))
         await owned(at, id, owner)  # a job that is not there is a 404, not an empty stream
-        return EventStream(stream(at.jobs.watch(id), at.shutdown), places.pop_all())
+        return EventStream(stream(request, at.jobs.watch(id), at.shutdown), places.pop_all())
 
 
 class EventStream(StreamingResponse):
@@ -153,7 +136,9 @@ class EventStream(StreamingResponse):
                 await super().__call__(scope, receive, send)
 
 
-async def stream(states: AsyncGenerator[Job, None], shutdown: Shutdown) -> AsyncGenerator[str, None]:
+async def stream(
+    request: Request, states: AsyncGenerator[Job, None], shutdown: Shutdown
+) -> AsyncGenerator[str, None]:
     """The states as events. A server that stops says so, and the caller goes on at another."""
     stop, upcoming = asyncio.create_task(shutdown.wait()), following(states)
     try:
@@ -165,7 +150,7 @@ async def stream(states: AsyncGenerator[Job, None], shutdown: Shutdown) -> Async
                 if job is None:
                     yield "event: deleted\ndata: {}\n\n"
                     return
-                yield f"event: {job.state}\ndata: {json.dumps(described(job))}\n\n"
+                yield f"event: {job.state}\ndata: {json.dumps(described(request, job))}\n\n"
                 if job.state in FINAL:
                     return
                 upcoming = following(states)
@@ -191,7 +176,10 @@ def following(states: AsyncGenerator[Job, None]) -> asyncio.Task[Job | None]:
 
 
 @router.delete(
-    "/{id}", summary="Cancel a job, or forget its result", status_code=204, responses=GONE_OR_OTHERS
+    "/{id}",
+    summary="Cancel a job, or forget its result",
+    status_code=204,
+    responses=problems(*FOLLOWED),
 )
 async def delete(id: str, request: Request) -> None:
     at = services(request)
@@ -200,6 +188,11 @@ async def delete(id: str, request: Request) -> None:
         await at.jobs.delete(id)
 
 
-def described(job: Job) -> dict[str, Any]:
-    links = {"self": f"/jobs/{job.id}", "result": f"/jobs/{job.id}/result"}
-    return {**job.public, "links": {**links, "events": f"/jobs/{job.id}/events"}}
+def place(request: Request, id: str) -> str:
+    """Behind a proxy's prefix, too."""
+    return f"{request.scope.get('root_path', '')}/jobs/{id}"
+
+
+def described(request: Request, job: Job) -> dict[str, Any]:
+    here = place(request, job.id)
+    return {**job.public, "links": {"self": here, "result": f"{here}/result", "events": f"{here}/events"}}

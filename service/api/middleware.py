@@ -70,6 +70,31 @@ class RequestContext:
             request_id.reset(token)
 
 
+class Heads:
+    """HEAD is answered as GET is, up to the body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+        ended = False
+
+        async def send_head(message: Message) -> None:
+            nonlocal ended
+            if message["type"] == "http.response.start":
+                scope["method"] = "HEAD"  # for the server, which counts the bytes of other answers
+                await send(message)
+            elif not ended:  # at once: what follows may take as long as a job
+                ended = True
+                await send({"type": "http.response.body", "body": b""})
+
+        scope["method"] = "GET"  # in place: the routes leave in it which of them it was
+        await self.app(scope, receive, send_head)
+
+
 class BodyBounds:
     """An upload must stay within a number of bytes and be complete within a number of seconds; all uploads
     together must stay within a number of bytes, from their first to the end of their answer.

@@ -8,13 +8,23 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.requests import Request
 
+from service.api.openapi import json_of, problems, ref
 from service.api.services import services
 from service.errors import Problem
 
 router = APIRouter(prefix="/models", tags=["models"])
 
+LIST: dict[str, Any] = {
+    "type": "object",
+    "properties": {"models": {"type": "array", "items": ref("Model")}},
+    "required": ["models"],
+}
+ADMIN = problems(401, 404, 422, 501, 503)
 
-@router.get("", summary="What is installed")
+
+@router.get(
+    "", summary="What is installed", response_model=None, responses={200: json_of(LIST, "All models")}
+)
 async def models(request: Request) -> dict[str, list[dict[str, Any]]]:
     dispatcher = services(request).dispatcher
     rows = dispatcher.models()
@@ -25,14 +35,14 @@ async def models(request: Request) -> dict[str, list[dict[str, Any]]]:
     return {"models": [row | {"default": row["name"] == chosen.get(row["task"])} for row in rows]}
 
 
-@router.post("/{name}/load", summary="Bring a model to the device", status_code=204)
+@router.post("/{name}/load", summary="Bring a model to the device", status_code=204, responses=ADMIN)
 async def load(name: str, request: Request) -> None:
     at = services(request)
     at.access.require_admin(request)
     await at.dispatcher.load(name)
 
 
-@router.post("/{name}/unload", summary="Free a model's device memory", status_code=204)
+@router.post("/{name}/unload", summary="Free a model's device memory", status_code=204, responses=ADMIN)
 async def unload(name: str, request: Request) -> None:
     at = services(request)
     at.access.require_admin(request)

@@ -9,22 +9,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.api.answer import answer, work_of
-from service.api.openapi import documented, responses
+from service.api.openapi import UPLOAD, form, picture
 from service.api.services import services
 from service.api.uploads import read_upload
 from service.work import TASKS, TaskKind
 
-router = APIRouter(tags=["pictures"], responses=responses(), default_response_class=Response)
+router = APIRouter(tags=["pictures"], responses=picture(*UPLOAD), default_response_class=Response)
 
 
 def route(kind: TaskKind) -> Callable[[Request], Awaitable[Response]]:
-    async def picture(request: Request) -> Response:
+    async def answered(request: Request) -> Response:
         at = services(request)
         with at.access.admitted(request) as owner:
             upload = await read_upload(request, kind)
             return await answer(request, at, work_of(at, kind, upload, owner))
 
-    return picture
+    return answered
 
 
 for kind in TASKS.values():
@@ -34,5 +34,5 @@ for kind in TASKS.values():
         methods=["POST"],
         name=kind.name,
         summary=kind.summary,
-        openapi_extra=documented(kind),
+        openapi_extra=form(kind),
     )

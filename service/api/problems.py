@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from service.errors import Problem, Unprocessable
+from service.errors import Problem, invalid_parameters
 from service.observability.logs import request_id
 
 
@@ -26,19 +26,12 @@ def problem_response(
 
 
 def from_problem(problem: Problem) -> Response:
-    return problem_response(
+    response = problem_response(
         problem.status, problem.title, problem.detail, problem.retry_after, **problem.extra
     )
-
-
-def invalid_parameters(errors: list[Any]) -> Unprocessable:
-    """Pydantic's findings as one sentence a parameter; the values sent are not echoed."""
-    findings = [
-        {"parameter": ".".join(str(part) for part in error["loc"]) or "request", "problem": error["msg"]}
-        for error in errors
-    ]
-    text = "; ".join(f"{finding['parameter']}: {finding['problem']}" for finding in findings)
-    return Unprocessable(text[:2000], parameters=findings)
+    if problem.status == http.HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="Retouch"'
+    return response
 
 
 def install(app: FastAPI) -> None:

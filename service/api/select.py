@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.api.answer import unless_gone
-from service.api.openapi import PROBLEMS, documented
+from service.api.openapi import UPLOAD, form, problems
 from service.api.services import services
 from service.api.uploads import Upload, read_upload
 from service.errors import BadRequest, Unprocessable
@@ -54,8 +54,8 @@ router = APIRouter(tags=["pictures"])
     "/select",
     summary="Propose an object's mask",
     response_class=Response,
-    openapi_extra=documented(FORM),
-    responses={200: MASK, **{status: {"description": text} for status, text in PROBLEMS.items()}},
+    openapi_extra=form(FORM),
+    responses={200: MASK, **problems(*UPLOAD)},
 )
 async def select(request: Request) -> Response:
     at = services(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -11,8 +12,8 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from service.api.problems import invalid_parameters
-from service.errors import BadRequest, Cancelled, UnsupportedImage
+from service.errors import BadRequest, Cancelled, UnsupportedImage, invalid_parameters, nearest
+from service.work import ALIASES, MEDIA_TYPES
 
 P = TypeVar("P", bound=BaseModel)
 MAX_FIELDS = 16
@@ -29,8 +30,9 @@ class Upload:
     fields: dict[str, str] = field(default_factory=dict)
 
     def put_field(self, name: str, value: str) -> None:
-        if name in self.fields:
-            raise BadRequest(f"Parameter {name[:100]!r} is given twice.")
+        """Query and form may say the same: clients are generated that send both."""
+        if self.fields.get(name, value) != value:
+            raise BadRequest(f"Parameter {name[:100]!r} is given twice, with different values.")
         self.fields[name] = value
 
     def parameters(self, model: type[P]) -> P:
@@ -76,7 +78,27 @@ async def read_upload(request: Request, kind: Form) -> Upload:
     for name, content in upload.files.items():
         if not content:
             raise BadRequest(f"The file {name!r} is empty.")
+    preferred = preferred_format(request.headers.get("accept", ""))
+    if preferred and "format" in kind.parameters.model_fields:
+        upload.fields.setdefault("format", preferred)
     return upload
+
+
+def preferred_format(accept: str) -> str | None:
+    """The format that a client likes best, the first of equals; None where it leaves the choice to us."""
+    choices: list[tuple[float, bool, int, str]] = []
+    for place, part in enumerate(accept.split(",")):
+        media_type, *options = (piece.strip().lower() for piece in part.split(";"))
+        weight = next((option[2:] for option in options if option.startswith("q=")), "1")
+        share = float(weight) if re.fullmatch(r"[01](\.\d{0,3})?", weight) else 0.0
+        kind, _, name = media_type.partition("/")
+        name = ALIASES.get(name, name)
+        named = kind == "image" and name in MEDIA_TYPES
+        if share and (named or media_type in ("*/*", "image/*")):
+            # Of a name and a wildcard that weigh the same, the name says more.
+            choices.append((share, named, -place, name))
+    _, named, _, best = max(choices, default=(0.0, False, 0, ""))
+    return best if named else None
 
 
 async def _read_multipart(request: Request, wanted: set[str], upload: Upload) -> None:
@@ -86,7 +108,10 @@ async def _read_multipart(request: Request, wanted: set[str], upload: Upload) ->
     try:
         form = await parser.parse()
     except MultiPartException as error:
-        raise BadRequest(f"The multipart body cannot be read: {error.message}") from None
+        hint = ""
+        if "maximum size" in error.message:
+            hint = " A file is sent with a file name (curl: -F image=@FILE)."
+        raise BadRequest(f"The multipart body cannot be read: {error.message}{hint}") from None
     except KeyError:
         raise BadRequest("The multipart content type names no boundary.") from None
     try:
@@ -94,7 +119,10 @@ async def _read_multipart(request: Request, wanted: set[str], upload: Upload) ->
             if not isinstance(value, UploadFile):
                 upload.put_field(name, value)
             elif name not in wanted:
-                raise BadRequest(f"Unknown file {name[:100]!r}; files are: {', '.join(sorted(wanted))}.")
+                known = ", ".join(sorted(wanted))
+                raise BadRequest(
+                    f"Unknown file {name[:100]!r}{nearest(name, wanted) or '.'} Files are: {known}."
+                )
             elif name in upload.files:
                 raise BadRequest(f"The file {name!r} is given twice.")
             else:

@@ -34,7 +34,7 @@ class Catalogue:
         try:
             listed = installed(settings.weights_dir)
         except (WeightsError, ValueError, TypeError) as error:
-            raise WeightsError(f"cannot read the models' manifest: {error}") from error
+            raise Unavailable(f"The models' manifest cannot be read: {error}") from error
         known = registry.architectures()
         self.entries = {name: entry for name, entry in listed.items() if entry.architecture in known}
         for name in listed.keys() - self.entries.keys():

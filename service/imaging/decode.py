@@ -31,6 +31,11 @@ Image.MAX_IMAGE_PIXELS = None
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
+def suffixes() -> frozenset[str]:
+    """Of files that may be read, in lower case with their dots."""
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS)
+
+
 @dataclass(frozen=True)
 class Header:
     width: int  # upright

@@ -70,6 +70,8 @@ class LocalDispatcher:
         alive, reason = self.pipeline.engine.ready()
         if self.in_flight.stopping:
             return False, "the service is stopping"
+        if alive and not self.catalogue.entries:
+            return False, "no models are installed; RETOUCH_WEIGHTS_DIR names a folder with some"
         if alive and not self._warm:
             return False, "the default models are being loaded"
         return alive, reason

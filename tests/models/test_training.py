@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import signal
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import models
-from models.training import train
+from models.training import command, train
 from models.training.loop import Average, Schedule
 from models.training.pictures import Pictures
 from models.training.upscale import UpscaleConfig, UpscaleRecipe
@@ -78,6 +79,24 @@ def test_a_short_run_lowers_the_loss_and_resumes(photographs, config, tmp_path):
     second = rows_of(out)
     assert second[: len(first)] == first
     assert [row["step"] for row in second[len(first) :]] == [241, 242, 243, 244]
+
+
+def test_a_run_says_how_it_goes(photographs, config, tmp_path, capsys):
+    config.write_text(CONFIG.replace("steps = 240", "steps = 3") + "save_every = 0\n")
+    out = tmp_path / "told"
+    assert command.main([str(config), "--data", str(photographs), "-o", str(out)]) == 0
+    said = capsys.readouterr()
+    assert said.out == f"{out / 'average.safetensors'}\n"
+    begun, *lines, following = said.err.splitlines()
+    assert str(out) in begun
+    steps = [line for line in lines if line.startswith("step ")]
+    assert len(steps) == 3
+    for line in steps:
+        assert re.fullmatch(
+            r"step \d: (\w+ [\d.e-]+(, )?)+; [\d.e+]+ steps a second, \d+\.\d minutes left", line
+        )
+    assert f"how far it has come: {out / 'sample.png'}" in lines
+    assert f"RETOUCH_WEIGHTS_DIR={out}" in following
 
 
 def test_some_batches_come_from_pictures_made_smaller(tmp_path):

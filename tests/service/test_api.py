@@ -117,7 +117,7 @@ def test_upscale_wants_either_a_scale_or_a_size(client):
         ({"files": files(extra=PICTURE)}, 400),
         ({"files": {"image": b""}}, 400),
         ({"files": files(), "params": [("grow", "1"), ("grow", "2")]}, 400),
-        ({"files": files(), "data": {"grow": "1"}, "params": {"grow": "1"}}, 400),
+        ({"files": files(), "data": {"grow": "1"}, "params": {"grow": "2"}}, 400),
         ({"files": files(), "params": {"unknown": "1"}}, 422),
         ({"files": files(), "params": {"grow": "much"}}, 422),
         ({"files": files(), "params": {"mask_mode": "purple"}}, 422),
@@ -133,6 +133,72 @@ def test_upscale_wants_either_a_scale_or_a_size(client):
 def test_malformed_requests_get_a_problem(client, dispatcher, sent, status):
     assert_problem(client.post("/inpaint", **sent), status)
     assert not dispatcher.runs
+
+
+@pytest.mark.parametrize(
+    ("sent", "sentence"),
+    [
+        ({"files": files(), "params": {"modle": "echo"}}, "did you mean 'model'?"),
+        ({"files": files(), "params": {"xyzzy": "1"}}, "There is no such parameter"),
+        ({"files": files(), "data": {"mask": "mask.png"}}, "-F mask=@FILE"),
+        ({"data": {"image": "a.png", "x": "1"}, "files": {"mask": b"x"}}, "-F image=@FILE"),
+        ({"files": {"imgae": PICTURE}}, "did you mean 'image'? Files are: image, mask, sketch."),
+        ({"files": {"image": (None, b"x" * 5000)}}, "A file is sent with a file name"),
+    ],
+)
+def test_what_is_misspelt_is_told_how_it_is_written(client, sent, sentence):
+    response = client.post("/inpaint", **sent)
+    assert sentence in assert_problem(response, response.status_code)["detail"]
+
+
+def test_query_and_form_may_say_the_same(client, dispatcher):
+    sent = {"files": files(), "data": {"grow": "1"}}
+    assert client.post("/inpaint?grow=1", **sent).status_code == 200
+    assert dispatcher.runs[-1].work.parameters.grow == 1
+    assert "different values" in assert_problem(client.post("/inpaint?grow=2", **sent), 400)["detail"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "format"),
+    [
+        ("image/webp", "webp"),
+        ("image/jpg;q=0.5, image/webp;q=0.4", "jpeg"),
+        ("image/webp;q=0.9, */*;q=0.9", "webp"),
+        ("image/avif,image/webp,*/*;q=0.8", "avif"),
+        ("*/*, image/webp;q=0.2", "png"),
+        ("image/webp;q=0", "png"),
+        ("application/json", "png"),
+        (";;,q=,image/;q=x", "png"),
+        ("*/*", "png"),
+    ],
+)
+def test_accept_chooses_where_no_format_is_given(client, dispatcher, accept, format):
+    headers = {"Accept": accept}
+    assert client.post("/inpaint", files=files(), headers=headers).status_code == 200
+    assert dispatcher.runs[-1].work.parameters.format == format
+    client.post("/inpaint", files=files(), data={"format": "jpg", "grow": "1"}, headers=headers)
+    assert dispatcher.runs[-1].work.parameters.format == "jpeg"
+
+
+@pytest.mark.parametrize("path", ["/", "/models", "/healthz", "/readyz", "/metrics", "/web/retouch.css"])
+def test_what_can_be_fetched_has_a_head(client, path):
+    head, whole = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == whole.headers["content-type"]
+
+
+def test_a_head_of_nothing_is_a_problem_without_a_body(client):
+    for path, status in (("/nowhere", 404), ("/inpaint", 405)):
+        assert (client.head(path).status_code, client.head(path).content) == (status, b"")
+
+
+def test_a_page_of_another_origin_may_read_what_answers_say(dispatcher):
+    with TestClient(app_of(dispatcher, cors_origins="https://a.org, https://b.org")) as client:
+        response = client.post("/inpaint", files=files(), headers={"Origin": "https://b.org"})
+        assert response.headers["access-control-allow-origin"] == "https://b.org"
+        exposed = response.headers["access-control-expose-headers"].lower().split(", ")
+        own = {"etag", "server-timing"} | {name for name in response.headers if name.startswith("x-")}
+        assert own - {"x-content-type-options"} <= set(exposed)
 
 
 def test_an_upload_without_a_length_is_cut_off_too(client):
@@ -217,7 +283,9 @@ def test_loading_needs_the_admin_key(dispatcher):
 
 def test_api_keys(dispatcher):
     with TestClient(app_of(dispatcher, api_keys="one, two")) as client:
-        assert_problem(client.post("/inpaint", files=files()), 401)
+        refused = client.post("/inpaint", files=files())
+        assert_problem(refused, 401)
+        assert refused.headers["www-authenticate"].startswith("Bearer")
         assert_problem(client.post("/inpaint", files=files(), headers={"X-API-Key": "three"}), 401)
         for headers in ({"X-API-Key": "two"}, {"Authorization": "Bearer one"}):
             assert client.post("/inpaint", files=files(), headers=headers).status_code == 200

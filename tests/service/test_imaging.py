@@ -33,6 +33,8 @@ from service.imaging import (
     shape_hole,
     target_size,
 )
+from service.imaging.encode import AVIF_PIXELS
+from service.work import MEDIA_TYPES
 from tests.service.hostile import FORMATS, bombs, corrupt, seeds
 
 LIMITS = Limits(max_pixels=1_000_000, max_side=20_000)
@@ -140,7 +142,7 @@ def test_the_profile_is_kept_and_other_metadata_only_on_request():
     data = saved(Image.fromarray(COLOUR), "JPEG", icc_profile=profile, exif=exif)
     for keep in (False, True):
         picture = decode(data, LIMITS, keep_metadata=keep)
-        for format in ("png", "webp", "jpeg"):
+        for format in MEDIA_TYPES:
             again = Image.open(io.BytesIO(encode(picture, format)))
             assert again.info["icc_profile"] == profile
             assert (again.getexif().get(0x010F) == "maker") == keep
@@ -181,7 +183,24 @@ def test_damaged_files_raise_nothing_but_problems(seed):
     except Problem:
         return
     assert picture.pixels.flags.c_contiguous
-    encode(picture, rng.choice(["png", "webp", "jpeg"]))
+    encode(picture, rng.choice(list(MEDIA_TYPES)))
+
+
+@pytest.mark.parametrize("gray", [False, True])
+@pytest.mark.parametrize("transparent", [False, True])
+def test_avif_is_read_as_it_was_written(gray, transparent):
+    ramp = np.repeat(np.arange(0, 256, 4, dtype=np.uint8)[None, :, None], 48, 0)
+    pixels = np.ascontiguousarray(np.broadcast_to(ramp, (48, 64, 3)))
+    alpha = np.ascontiguousarray(pixels[..., 0]) if transparent else None
+    content = encode(Picture(pixels, alpha, gray=gray), "avif", 95)
+    picture = decode(content, LIMITS)
+    assert np.abs(picture.pixels.astype(int) - pixels).mean() < 3
+    assert (picture.alpha is not None) == transparent
+
+
+def test_avif_is_written_within_a_limit():
+    with pytest.raises(Unprocessable, match="webp"):
+        encode(Picture(np.zeros((1, AVIF_PIXELS + 1, 3), np.uint8)), "avif")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1)])

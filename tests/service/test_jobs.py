@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -360,14 +359,19 @@ def test_a_client_goes_on_where_a_server_has_stopped(dispatcher):
     dispatcher.gate.clear()
     app = app_of(dispatcher)
     with served(app) as (url, _), ThreadPoolExecutor(1) as pool:
-        client = JobClient(url)
-        photo = Path(__file__)
-        waiting = pool.submit(client.answer, "inpaint", InpaintParameters(), {"image": photo})
+
+        async def ask() -> bytes:
+            client = JobClient(url)
+            try:
+                return await client.answer("inpaint", InpaintParameters(), {"image": PICTURE})
+            finally:
+                await client.close()
+
+        waiting = pool.submit(asyncio.run, ask())
         until(lambda: len(dispatcher.runs) == 1)
         app.state.services.shutdown.begin()  # this server's streams end at once from here on
         dispatcher.gate.set()
-        assert waiting.result(20) == photo.read_bytes()
-        client.close()
+        assert waiting.result(20) == PICTURE
 
 
 def test_a_folder_is_sent_to_a_server(listening, dispatcher, tmp_path, capsys, monkeypatch):

@@ -124,6 +124,24 @@ def test_it_holds_as_many_connections_as_the_system_lets_it():
     assert allowed == (before[1], before[1])
 
 
+def test_it_serves_under_a_proxys_prefix():
+    """Which the proxy has taken off, and which callers must send: addresses that we give bear it."""
+    server = Server(root_path="/tools/retouch")
+    try:
+        files = {"image": png(photo(20, 30))}
+        made = httpx.post(server.url + "/jobs/upscale?scale=2", files=files, timeout=60)
+        assert made.headers["location"].startswith("/tools/retouch/jobs/")
+        assert made.json()["links"]["result"] == made.headers["location"] + "/result"
+        assert httpx.get(server.url + "/web/retouch.css").status_code == 200
+        assert httpx.get(server.url + "/openapi.json").json()["servers"] == [{"url": "/tools/retouch"}]
+        own = made.headers["location"].removeprefix("/tools/retouch")
+        events = httpx.head(f"{server.url}{own}/events", timeout=30)
+        assert events.headers["content-type"].startswith("text/event-stream")
+        assert httpx.head(server.url + "/healthz").headers["content-length"] == "18"
+    finally:
+        server.kill()
+
+
 def test_a_flood_is_answered_or_refused_with_a_time_to_return():
     server = Server(max_wait="1.0", cache_bytes="0")
     image, mask = photo(160, 160), square_hole(160, 160, 60)

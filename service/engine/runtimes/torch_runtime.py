@@ -19,6 +19,7 @@ from service.engine.cores import usable_cores
 from service.engine.isolation import DeviceLost
 from service.engine.runtimes import Resident
 from service.engine.windows import InpaintWindow, Pixels, UpscaleTile, Window, peak
+from service.errors import UsageError
 from service.settings import Settings
 
 log = logging.getLogger("retouch.engine")
@@ -39,7 +40,10 @@ class NotFinite(Exception):
 def choose_device(wanted: str) -> torch.device:
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(wanted)
+    device = torch.device(wanted)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"RETOUCH_DEVICE is {wanted}, but {torch.cuda.device_count()} GPUs are to be seen")
+    return device
 
 
 class TorchRuntime:
