@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
 
 from models import manifest, registry
@@ -54,6 +56,8 @@ def main(argv: list[str] | None = None, program: str = "retouch weights") -> int
     actions |= {"list": show, "verify": verify, "export": export}
     try:
         return actions[arguments.action](arguments)
+    except BrokenPipeError:  # whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (CheckpointError, manifest.WeightsError, OSError) as error:
         print(f"{program}: {error}")
     except KeyError as error:  # an unknown architecture or model, said in full

@@ -20,7 +20,8 @@ from models.checkpoints.isolated import Converted
 
 DEVICES = ["cpu", "cuda"]
 BLOCK = re.compile(r"^\[\[model\]\][^\n]*\n", re.MULTILINE)
-DEFAULT_ON = re.compile(r"^default_on\s*=\s*\[[^\]]*\][^\n]*\n", re.MULTILINE)
+CHOSEN = "".join(f"{key} = {json.dumps(DEVICES)}\n" for key in ("default_on", "lossy_on"))
+DEFAULT_ON = re.compile(r"^(?:default_on|lossy_on)\s*=\s*\[[^\]]*\][^\n]*\n", re.MULTILINE)
 
 
 def own_folder() -> Path:
@@ -87,18 +88,18 @@ def make_default(name: str, folder: Path) -> registry.Task:
             raise KeyError(f"no model {name!r}; installed are: {', '.join(models)}")
         task = models[name].task
         own = {entry.name for entry in manifest.read_manifest(folder)}
-        others = {entry.name for entry in models.values() if entry.name in own and entry.task == task}
-        rewrite(folder, with_default(manifest_text(folder), name, others))
-        chosen = {manifest.default_model(task, device) for device in DEVICES}
-        if chosen != {name}:
+        shipped = {entry.name: entry for entry in models.values() if entry.name not in own}
+        if name in shipped and any(manifest.default_model(task, on, shipped) != name for on in DEVICES):
             raise CheckpointError(
                 f"{name} ships with Retouch and is not its default; only a model of {folder} can be made one"
             )
+        others = {entry.name for entry in models.values() if entry.name in own and entry.task == task}
+        rewrite(folder, with_default(manifest_text(folder), name, others))
     return task
 
 
 def with_default(text: str, name: str, others: set[str]) -> str:
-    """The manifest's text with `default_on` in the row `name`, and no more in those of `others`."""
+    """The manifest's text with the row `name` as default, and no more those of `others`."""
     starts = [match.start() for match in BLOCK.finditer(text)]
     pieces = [text[: starts[0]]] if starts else [text]
     for start, stop in zip(starts, [*starts[1:], len(text)], strict=True):
@@ -107,7 +108,7 @@ def with_default(text: str, name: str, others: set[str]) -> str:
         if row["name"] in others:
             block = DEFAULT_ON.sub("", block)
         if row["name"] == name:
-            block = BLOCK.sub(lambda head: f"{head[0]}default_on = {json.dumps(DEVICES)}\n", block)
+            block = BLOCK.sub(lambda head: head[0] + CHOSEN, block)
         pieces.append(block)
     return "".join(pieces)
 

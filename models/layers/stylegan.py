@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-TAPS = (1.0, 3.0, 3.0, 1.0)
+from models.layers.binomial import TAPS, doubled
+
 GAIN = 2**0.5
 
 Noise = Literal["fixed", "drawn"] | None
@@ -36,10 +37,6 @@ class Filter(nn.Module):
 
     def blurred(self, x: Tensor, padding: int) -> Tensor:
         return F.conv2d(x, self.taps.to(x.dtype), padding=padding, groups=self.taps.shape[0])
-
-    def doubled(self, x: Tensor) -> Tensor:
-        taps = 4 * self.taps.to(x.dtype)
-        return F.conv_transpose2d(x, taps, stride=2, padding=1, groups=taps.shape[0])
 
 
 class Dense(nn.Linear):
@@ -165,17 +162,14 @@ class StyledLayer(nn.Module):
 class ToRGB(nn.Module):
     """Adds a feature's colours to the doubled picture so far."""
 
-    def __init__(self, entering: int, style: int, first: bool = False) -> None:
+    def __init__(self, entering: int, style: int) -> None:
         super().__init__()
         self.conv = ModulatedConv(entering, 3, style, kernel=1, demodulates=False)
         self.bias = nn.Parameter(torch.zeros(3))
-        self.filter = None if first else Filter(3)
 
     def forward(self, x: Tensor, style: Tensor, picture: Tensor | None = None) -> Tensor:
         answer = self.conv(x, style) + self.bias[:, None, None]
-        if self.filter is None or picture is None:
-            return answer
-        return answer + self.filter.doubled(picture)
+        return answer if picture is None else answer + doubled(picture)
 
 
 class SynthesisLevel(nn.Module):

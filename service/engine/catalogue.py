@@ -11,6 +11,7 @@ import torch
 from models import registry
 from models.manifest import ModelEntry, WeightsError, default_model, installed
 from models.network import SizeRule
+from models.upscaling.upscaler import ONE_STEP
 from service.errors import NotFound, Unavailable
 from service.settings import Settings
 from service.work import Task
@@ -27,6 +28,8 @@ class Traits:
     receptive_field: int
     sketch: bool
     draws: bool = False  # at random, from a seed
+    one_step: int = ONE_STEP  # the largest factor that is enlarged by at once
+    restores: bool = False  # changes a picture at its own size, too
 
 
 class Catalogue:
@@ -92,4 +95,6 @@ def read_traits(entry: ModelEntry) -> Traits:
         receptive_field=int(getattr(net, "receptive_field", 0)),
         sketch=kind.sketch,
         draws=kind.draws,
+        one_step=int(getattr(net, "one_step", ONE_STEP)),
+        restores=int(getattr(net, "density", 1)) > 1,
     )

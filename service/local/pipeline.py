@@ -163,7 +163,8 @@ class Course:
             picture, alpha = await self.decode_all(
                 [header], read_picture, image, limits, parameters.keep_metadata
             )
-            if vertical == horizontal == 1:
+            traits = self.at.catalogue.traits(self.work.model)
+            if vertical == horizontal == 1 and not traits.restores:
                 return await self.result(lambda: picture)
             if alpha is not None:
                 alpha = await self.enlarge(self.work.model, alpha, factors, out)
@@ -173,7 +174,7 @@ class Course:
     async def enlarge(self, model: str, pixels: Pixels, factors: Factors, out: Size) -> Pixels:
         """`pixels` at the size `out`, in as many steps as are best, each by overlapping tiles."""
         traits = self.at.catalogue.traits(model)
-        for step, size in steps((pixels.shape[0], pixels.shape[1]), factors, out):
+        for step, size in steps((pixels.shape[0], pixels.shape[1]), factors, out, traits.one_step):
             tiles = await self.decode(cut_tiles, pixels, step, size, traits.window, traits.receptive_field)
             outputs = await self.compute(model, tiles)
             pixels = await self.thread(self.at.encoders, "encode", join_tiles, tiles, outputs, size)

@@ -31,6 +31,13 @@ def refusal(file: Path, **options) -> str:
     return said
 
 
+def reading(file: Path) -> str:
+    """The same of a file that its reader sees through by itself, without a process of its own."""
+    with pytest.raises(CheckpointError) as refused:
+        read_public(file)
+    return str(refused.value)
+
+
 class Writes(torch.nn.Module):
     """Overwrites the file `victim` of the working directory as soon as TorchScript loads it."""
 
@@ -117,7 +124,7 @@ def test_a_bomb_is_not_unpacked(tmp_path):
     told = tensor_of(len(zeros) // 4, (len(zeros) // 4,), (1,))
     file = checkpoint(tmp_path, compressed, **{"data.pkl": told, "0": zeros})
     assert file.stat().st_size < 1 << 20
-    assert "compressed" in refusal(file)
+    assert "compressed" in reading(file)
 
 
 def test_members_that_lie_over_each_other_are_not_read(tmp_path):
@@ -131,14 +138,14 @@ def test_members_that_lie_over_each_other_are_not_read(tmp_path):
             copied.file_size = copied.compress_size = first.file_size
             out.filelist.append(copied)
         out.writestr("net/data.pkl", pickle.dumps({}))
-    assert "larger than the file" in refusal(file)
+    assert "larger than the file" in reading(file)
 
 
 def test_arrays_that_unpack_to_too_much_are_not_read(tmp_path):
     file = tmp_path / "net.npz"
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as out:
         out.writestr("weight.npy", bytes(64 << 20))
-    assert "unpacked" in refusal(file)
+    assert "unpacked" in reading(file)
 
 
 @pytest.mark.parametrize("name", ["../../outside", "/outside", "net/data/../../outside", "net\\..\\outside"])
@@ -178,7 +185,7 @@ def test_a_pickle_that_runs_a_command_does_not(tmp_path, monkeypatch, legacy):
     torch.save({"weight": Runs()}, tmp_path / "net.pth", _use_new_zipfile_serialization=not legacy)
     refusal(tmp_path / "net.pth")
     (tmp_path / "bare.pth").write_bytes(pickle.dumps(Runs()))
-    refusal(tmp_path / "bare.pth")
+    reading(tmp_path / "bare.pth")
     assert not (tmp_path / "ran").exists()
 
 
@@ -225,7 +232,7 @@ def test_a_pickle_that_asks_for_memory_gets_none(tmp_path):
 
 def test_containers_in_each_other_without_end_are_refused(tmp_path):
     content = b"\x80\x02}q\x00X\x01\x00\x00\x00ah\x00s."  # a dict that holds itself
-    assert "nested" in refusal(checkpoint(tmp_path, **{"data.pkl": content}))
+    assert "nested" in reading(checkpoint(tmp_path, **{"data.pkl": content}))
 
 
 def test_a_key_that_counts_a_thousand_million_blocks_builds_none(tmp_path):
@@ -239,7 +246,7 @@ def test_a_key_that_counts_a_thousand_million_blocks_builds_none(tmp_path):
 def test_a_header_of_two_to_the_sixty_is_refused(tmp_path):
     file = tmp_path / "net.safetensors"
     file.write_bytes(struct.pack("<Q", 1 << 60) + b"{}")
-    assert "net.safetensors" in refusal(file)
+    assert "net.safetensors" in reading(file)
 
 
 def test_what_is_no_file_is_refused_at_once(tmp_path, monkeypatch, capsys):
@@ -249,4 +256,4 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, monkeypatch, capsys):
     assert "not a file" in capsys.readouterr().out
     assert main(["import", "/dev/zero"]) == 1
     assert "not a file" in capsys.readouterr().out
-    assert not (tmp_path / "own").exists()
+    assert not list((tmp_path / "own").iterdir())

@@ -282,9 +282,13 @@ def test_what_is_used_answers_by_default_until_something_else_is(own, tmp_path, 
         assert main(["use", name]) == 0
         assert "upscale" in capsys.readouterr().out
         assert {manifest.default_model("upscale", device) for device in ("cpu", "cuda")} == {name}
+        if name != shipped:
+            assert manifest.default_model("upscale", "cpu", lossy=True) == name
     assert len(manifest.read_manifest(own)) == 2
+    assert main(["use", "first"]) == 0
     assert main(["use", "patchmatch"]) == 1
     assert "ships with Retouch" in capsys.readouterr().out
+    assert manifest.default_model("upscale", "cpu") == "first"
     assert main(["use", "nothing"]) == 1
     assert main(["verify"]) == 0
 
