@@ -32,7 +32,9 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    model: str | None = Field(None, max_length=100, description="Name of a model from GET /models.")
+    model: str | None = Field(
+        None, max_length=100, description="Name of a model from GET /models.", examples=["patchmatch"]
+    )
     format: Format = Field("png", description="Format of the answer; without it, what Accept prefers.")
     quality: int = Field(90, ge=1, le=100, description="Quality of a webp, jpeg or avif answer.")
     keep_metadata: bool = Field(False, description="Keep EXIF data (without the orientation).")
@@ -50,8 +52,10 @@ class InpaintParameters(Parameters):
 
 
 class UpscaleParameters(Parameters):
-    scale: float | None = Field(None, ge=1.0, le=8.0, description="Factor; any real number from 1 to 8.")
-    width: int | None = Field(None, ge=1, description="Target width, instead of a factor.")
+    scale: float | None = Field(
+        None, ge=1.0, le=8.0, description="Factor; any real number from 1 to 8.", examples=[2.7]
+    )
+    width: int | None = Field(None, ge=1, description="Target width, instead of a factor.", examples=[1920])
     height: int | None = Field(None, ge=1, description="Target height, instead of a factor.")
 
     @model_validator(mode="after")
