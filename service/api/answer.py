@@ -41,7 +41,7 @@ async def unless_gone(request: Request, work: Awaitable[T]) -> T:
 
 
 def work_of(at: Services, kind: TaskKind, upload: Upload) -> Work:
-    parameters = read_parameters(kind.name, upload.fields)
+    parameters = read_parameters(kind.parameters, upload.fields, kind.files)
     model, digest = at.dispatcher.resolve(kind.name, parameters.model)
     if "image" not in upload.files:
         raise BadRequest("There is no picture: send it as the multipart file 'image'.")

@@ -53,7 +53,8 @@ async def read_upload(request: Request, kind: TaskKind) -> Upload:
     for name, content in upload.files.items():
         if not content:
             raise BadRequest(f"The file {name!r} is empty.")
-    if preferred := preferred_format(request.headers.get("accept", "")):
+    preferred = preferred_format(request.headers.get("accept", ""))
+    if preferred and "format" in kind.parameters.model_fields:
         upload.fields.setdefault("format", preferred)
     return upload
 
