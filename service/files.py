@@ -34,8 +34,10 @@ Files = dict[str, bytes]
 
 
 def parameters_from(arguments: argparse.Namespace, task: Task) -> Parameters:
-    given = {name: getattr(arguments, name) for name in TASKS[task].parameters.model_fields}
-    return read_parameters(task, {name: value for name, value in given.items() if value is not None})
+    kind = TASKS[task]
+    given = {name: getattr(arguments, name) for name in kind.parameters.model_fields}
+    given = {name: value for name, value in given.items() if value is not None}
+    return read_parameters(kind.parameters, given, kind.files)
 
 
 @contextlib.contextmanager

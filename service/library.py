@@ -15,7 +15,7 @@ from service.imaging import Limits, Picture, decode, encode
 from service.local.pipeline import Pipeline
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from service.work import Run, Task, Work, read_parameters
+from service.work import TASKS, Run, Task, Work, read_parameters
 
 Array = npt.NDArray[Any]
 P = TypeVar("P", Image.Image, Array)
@@ -50,7 +50,8 @@ class Retouch:
         return like(image, self._answer("upscale", {"image": to_png(image)}, given))
 
     def _answer(self, task: Task, files: dict[str, bytes], given: dict[str, Any]) -> Picture:
-        parameters = read_parameters(task, given | {"format": "png"})
+        kind = TASKS[task]
+        parameters = read_parameters(kind.parameters, given | {"format": "png"}, kind.files)
         model = self._pipeline.catalogue.resolve(task, parameters.model)
         work = Work.create(task, model.name, model.digest, parameters, files)
         answer = asyncio.run_coroutine_threadsafe(self._pipeline.answer(Run(work)), self._loop)

@@ -7,16 +7,17 @@ import hashlib
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from service.errors import Cancelled, DeadlineExceeded, Problem, invalid_parameters, nearest
 
+M = TypeVar("M", bound=BaseModel)
 Task = Literal["inpaint", "upscale"]
 MaskMode = Literal["white", "black", "alpha", "auto"]
 Format = Literal["png", "webp", "jpeg", "avif"]
@@ -32,7 +33,9 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    model: str | None = Field(None, max_length=100, description="Name of a model from GET /models.")
+    model: str | None = Field(
+        None, max_length=100, description="Name of a model from GET /models.", examples=["patchmatch"]
+    )
     format: Format = Field("png", description="Format of the answer; without it, what Accept prefers.")
     quality: int = Field(90, ge=1, le=100, description="Quality of a webp, jpeg or avif answer.")
     keep_metadata: bool = Field(False, description="Keep EXIF data (without the orientation).")
@@ -60,8 +63,10 @@ class InpaintParameters(Parameters):
 
 
 class UpscaleParameters(Parameters):
-    scale: float | None = Field(None, ge=1.0, le=8.0, description="Factor; any real number from 1 to 8.")
-    width: int | None = Field(None, ge=1, description="Target width, instead of a factor.")
+    scale: float | None = Field(
+        None, ge=1.0, le=8.0, description="Factor; any real number from 1 to 8.", examples=[2.7]
+    )
+    width: int | None = Field(None, ge=1, description="Target width, instead of a factor.", examples=[1920])
     height: int | None = Field(None, ge=1, description="Target height, instead of a factor.")
 
     @model_validator(mode="after")
@@ -102,24 +107,21 @@ TASKS: dict[Task, TaskKind] = {
 }
 
 
-def read_parameters(task: Task, given: Mapping[str, Any]) -> Parameters:
-    """What a caller gave, by name; Unprocessable in words where it is not what the task takes."""
-    model = TASKS[task].parameters
+def read_parameters(model: type[M], given: Mapping[str, Any], files: Iterable[str]) -> M:
+    """What a caller gave, by name; Unprocessable in words where it is not what goes with these files."""
     try:
         return model.model_validate(given)
     except ValidationError as error:
         findings: list[Any] = error.errors()
         for finding in findings:
             if finding["type"] == "extra_forbidden":
-                finding["msg"] = unknown_parameter(task, str(finding["loc"][0]))
+                name = str(finding["loc"][0])
+                finding["msg"] = (
+                    f"This is a file: send it as one (curl: -F {name}=@FILE)"
+                    if name in files
+                    else f"There is no such parameter{nearest(name, model.model_fields)}"
+                )
         raise invalid_parameters(findings) from None
-
-
-def unknown_parameter(task: Task, name: str) -> str:
-    kind = TASKS[task]
-    if name in kind.files:
-        return f"This is a file: send it as one (curl: -F {name}=@FILE)"
-    return f"There is no such parameter{nearest(name, kind.parameters.model_fields)}"
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ async def unless_gone(request: Request, work: Awaitable[T]) -> T:
 
 
 def work_of(at: Services, kind: TaskKind, upload: Upload, owner: str) -> Work:
-    parameters = read_parameters(kind.name, upload.fields)
+    parameters = read_parameters(kind.parameters, upload.fields, kind.files)
     image = upload.files.get("image")
     model, digest = at.dispatcher.resolve(kind.name, parameters.model, is_lossy(image or b""))
     if image is None:

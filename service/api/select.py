@@ -21,6 +21,7 @@ from service.imaging.decode import decode
 from service.imaging.limits import Limits
 from service.imaging.png import write_png
 from service.imaging.select import Hints, Point, Selector, grab
+from service.work import read_parameters
 
 MOST_POINTS = 200
 NUMBERS = re.compile(r"\d{1,6}(,\d{1,6})+")
@@ -71,7 +72,7 @@ async def select(request: Request) -> Response:
 
 
 def mask_of(upload: Upload, limits: Limits) -> bytes:
-    parameters = upload.parameters(SelectParameters)
+    parameters = read_parameters(SelectParameters, upload.fields, FORM.files)
     if "image" not in upload.files:
         raise BadRequest("There is no picture: send it as the multipart file 'image'.")
     picture = decode(upload.files["image"], limits)

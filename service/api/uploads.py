@@ -5,17 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from service.errors import BadRequest, Cancelled, UnsupportedImage, invalid_parameters, nearest
+from service.errors import BadRequest, Cancelled, UnsupportedImage, nearest
 from service.work import ALIASES, MEDIA_TYPES
 
-P = TypeVar("P", bound=BaseModel)
 MAX_FIELDS = 16
 
 
@@ -34,12 +33,6 @@ class Upload:
         if self.fields.get(name, value) != value:
             raise BadRequest(f"Parameter {name[:100]!r} is given twice, with different values.")
         self.fields[name] = value
-
-    def parameters(self, model: type[P]) -> P:
-        try:
-            return model.model_validate(self.fields)
-        except ValidationError as error:
-            raise invalid_parameters(list(error.errors())) from None
 
 
 class Form(Protocol):

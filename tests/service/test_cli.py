@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -19,7 +20,7 @@ from PIL import Image
 
 from service.cli import COMMANDS, ELSEWHERE, main
 from tests.service.conftest import free_port
-from tests.service.test_serve import photo, pixels_of, png, square_hole
+from tests.service.test_serve import photo, pixels_of, square_hole
 
 RETOUCH = [sys.executable, "-m", "service.cli"]
 
@@ -102,13 +103,16 @@ def test_models_are_listed(capsys):
     assert "patchmatch" in capsys.readouterr().out
 
 
-def test_pictures_go_through_pipes(folder):
+def test_pictures_go_through_pipes(folder, capfdbinary, monkeypatch):
     """And the sentence that says what was done goes elsewhere."""
-    command = [*RETOUCH, "upscale", "-", "--scale", "2", "-o"]
     for output in ("-", "/dev/stdout"):
-        ended = subprocess.run([*command, output], input=png(photo(20, 30)), capture_output=True, check=True)
-        assert pixels_of(ended.stdout).shape == (40, 60, 3)
-        assert b"60x40" in ended.stderr
+        with (folder / "photos/0.png").open() as given:
+            monkeypatch.setattr("sys.stdin", given)
+            assert main(["upscale", "-", "--scale", "2", "-o", output]) == 0
+        out, said = capfdbinary.readouterr()
+        assert pixels_of(out).shape == (80, 100, 3)
+        assert b"100x80" in said
+    assert Path("/dev/stdout").is_symlink()
 
 
 def test_what_is_no_regular_file_is_written_to(folder):
