@@ -6,9 +6,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import redis
+
+if TYPE_CHECKING:
+    from tests.service.server import Server
 
 
 @dataclass
@@ -51,3 +55,13 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     yield server
     server.process.kill()
     server.process.wait()
+
+
+@pytest.fixture(scope="session")
+def page_server() -> Iterator[Server]:
+    """One for all tests of the page: starting takes seconds."""
+    from tests.service.server import Server
+
+    running = Server()
+    yield running
+    running.kill()

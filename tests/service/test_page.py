@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from importlib.resources import files
@@ -15,19 +14,29 @@ from PIL import Image
 
 from tests.service.browser import Browser, browsing
 from tests.service.server import Server
+from tests.service.visiting import (
+    ALT,
+    CONTROL,
+    IDLE,
+    READY,
+    disabled,
+    exactly,
+    frames,
+    mask,
+    picture_box,
+    pictures,
+    put,
+    put_up,
+    saved,
+    shown,
+    stroke,
+    text,
+    tool,
+    work,
+)
 
-READY = "document.body.dataset.ready"
-IDLE = "!document.body.hasAttribute('data-busy')"
 SIDE = 192
-ALT, CONTROL, SHIFT = 1, 2, 8
 AXE = (files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    running = Server()
-    yield running
-    running.kill()
 
 
 @pytest.fixture(scope="module")
@@ -47,115 +56,21 @@ def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def page(
-    browser: Browser, server: Server, photograph: Path, tmp_path: Path, request: pytest.FixtureRequest
+    browser: Browser, page_server: Server, photograph: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Browser]:
     """Opened, with a photograph on the easel; a test that fails leaves what it saw."""
     failed = request.session.testsfailed
     browser.resize(1280, 800)
     browser.downloads(tmp_path)
-    browser.open(server.url)
+    browser.open(page_server.url)
     browser.run("sessionStorage.clear()")
     browser.wait(READY)
-    put_up(browser, photograph)
+    put_up(browser, photograph, SIDE)
     browser.faults.clear()
     yield browser
     if request.session.testsfailed > failed:
         browser.screenshot(tmp_path / "failed.png")
         print("The page as it was:", tmp_path / "failed.png")
-
-
-def put_up(page: Browser, photograph: Path, width: int = SIDE) -> None:
-    page.choose("#file", photograph)
-    page.wait(f"document.querySelector('#stage').dataset.width === '{width}'")
-    frames(page)
-
-
-def frames(page: Browser) -> None:
-    """What was asked for is drawn."""
-    page.run("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
-
-
-def picture_box(page: Browser) -> tuple[float, float, float, float]:
-    """Where in the window the picture lies, found by its pixels: left, top, width, height."""
-    frames(page)
-    box = page.run(
-        """(() => {
-          const canvas = document.querySelector('#picture');
-          const {data, width} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
-          let [left, top, right, bottom] = [1e9, 1e9, -1, -1];
-          for (let at = 3; at < data.length; at += 4) if (data[at] > 127) {
-            const x = (at >> 2) % width, y = Math.floor((at >> 2) / width);
-            left = Math.min(left, x); right = Math.max(right, x); top = Math.min(top, y); bottom = y;
-          }
-          return [left, top, right + 1 - left, bottom + 1 - top];
-        })()"""
-    )
-    left, top, _, _ = page.box("#stage")
-    return left + box[0], top + box[1], box[2], box[3]
-
-
-def stroke(page: Browser, *points: tuple[float, float], **options: object) -> None:
-    """Painted at shares of the picture's sides."""
-    left, top, width, height = picture_box(page)
-    page.drag(*((left + x * width, top + y * height) for x, y in points), **options)
-    frames(page)
-
-
-def tool(page: Browser, name: str) -> None:
-    page.run(f"document.querySelector('input[name=tool][value={name}]').click()")
-
-
-def put(page: Browser, selector: str, value: object) -> None:
-    page.run(
-        f"((input) => {{ input.value = {json.dumps(value)}; input.dispatchEvent(new Event('input'));"
-        f"input.dispatchEvent(new Event('change')) }})(document.querySelector({selector!r}))"
-    )
-
-
-def exactly(page: Browser) -> None:
-    """Only what is painted is to change."""
-    put(page, "#grow", 0)
-    put(page, "#feather", 0)
-
-
-def disabled(page: Browser, selector: str) -> bool:
-    return page.run(f"document.querySelector({selector!r}).disabled")
-
-
-def text(page: Browser, selector: str) -> str:
-    return page.run(f"document.querySelector({selector!r}).textContent")
-
-
-def pictures(page: Browser) -> int:
-    return page.run("document.querySelectorAll('#history button').length")
-
-
-def work(page: Browser, selector: str) -> None:
-    """Pressed, and over."""
-    number = max(1, pictures(page)) + 1
-    page.click(selector)
-    page.wait(
-        f"{IDLE} && (document.querySelectorAll('#history button').length === {number}"
-        " || document.querySelector('#status.error'))"
-    )
-    frames(page)
-
-
-def saved(page: Browser, folder: Path) -> np.ndarray:
-    name = page.downloaded(lambda: page.click("#download"))
-    return np.asarray(Image.open(folder / name).convert("RGB"))
-
-
-def mask(page: Browser, folder: Path) -> np.ndarray:
-    page.run("document.querySelector('#masks').open = true")
-    name = page.downloaded(lambda: page.click("#mask-save"))
-    return np.asarray(Image.open(folder / name).convert("L"))
-
-
-def shown(page: Browser, canvas: str = "#picture") -> str:
-    """A digest of what is drawn."""
-    frames(page)
-    return hashlib.sha256(page.run(f"document.querySelector('{canvas}').toDataURL()").encode()).hexdigest()
 
 
 def test_a_painted_hole_is_filled(page, photograph, tmp_path):
@@ -455,12 +370,12 @@ def test_a_phone_sees_the_picture_and_the_controls(page):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", ["/", "/docs"])
-def test_axe_finds_nothing(browser, server, photograph, scheme, path):
+def test_axe_finds_nothing(browser, page_server, photograph, scheme, path):
     browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-    browser.open(server.url + path)
+    browser.open(page_server.url + path)
     if path == "/":
         browser.wait(READY)
-        put_up(browser, photograph)
+        put_up(browser, photograph, SIDE)
         browser.run("document.querySelectorAll('details').forEach((details) => (details.open = true))")
     else:
         browser.wait("document.querySelectorAll('main details').length > 5")
@@ -471,22 +386,22 @@ def test_axe_finds_nothing(browser, server, photograph, scheme, path):
     assert not [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
 
 
-def test_nothing_comes_from_elsewhere(server):
-    page = httpx.get(server.url + "/")
+def test_nothing_comes_from_elsewhere(page_server):
+    page = httpx.get(page_server.url + "/")
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     for part in ("/", "/docs", "/web/retouch.js", "/web/retouch.css", "/web/reference.js"):
-        content = httpx.get(server.url + part).text
+        content = httpx.get(page_server.url + part).text
         assert "http://" not in content
         assert "https://" not in content
 
 
-def test_the_page_can_be_installed(browser, server):
-    browser.open(server.url)
+def test_the_page_can_be_installed(browser, page_server):
+    browser.open(page_server.url)
     manifest = browser.call("Page.getAppManifest")
     assert not manifest["errors"]
     about = json.loads(manifest["data"])
     for icon in about["icons"]:
-        answer = httpx.get(f"{server.url}/web/{icon['src']}")
+        answer = httpx.get(f"{page_server.url}/web/{icon['src']}")
         assert answer.headers["content-type"] == icon["type"]

@@ -11,7 +11,8 @@ from PIL import Image
 
 from tests.service.browser import Browser, browsing
 from tests.service.server import Server
-from tests.service.test_page import (
+from tests.service.test_select import HEIGHT, WIDTH, overlap, scene
+from tests.service.visiting import (
     ALT,
     IDLE,
     READY,
@@ -27,22 +28,14 @@ from tests.service.test_page import (
     tool,
     work,
 )
-from tests.service.test_select import HEIGHT, WIDTH, overlap, scene
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    running = Server()
-    yield running
-    running.kill()
 
 
 @pytest.fixture
-def page(server: Server, tmp_path: Path) -> Iterator[Browser]:
+def page(page_server: Server, tmp_path: Path) -> Iterator[Browser]:
     Image.fromarray(scene()[0]).save(tmp_path / "discs.png")
     with browsing(tmp_path / "profile") as browser:
         browser.downloads(tmp_path)
-        browser.open(server.url)
+        browser.open(page_server.url)
         browser.wait(READY)
         put_up(browser, tmp_path / "discs.png", WIDTH)
         yield browser

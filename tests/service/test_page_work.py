@@ -20,17 +20,20 @@ from service.settings import Settings
 from tests.service.browser import Browser, browsing
 from tests.service.conftest import free_port
 from tests.service.server import Server
-from tests.service.test_page import IDLE, READY, frames, picture_box, put, put_up, stroke, text, work
+from tests.service.visiting import (
+    IDLE,
+    READY,
+    frames,
+    picture_box,
+    put,
+    put_up,
+    stroke,
+    text,
+    work,
+)
 
 PROGRESS = "/[1-9]\\d* of \\d+ windows/.test(document.querySelector('#status').textContent)"
-WIDTH, HEIGHT = 640, 480
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    running = Server()
-    yield running
-    running.kill()
+WIDTH, HEIGHT = 480, 360
 
 
 @pytest.fixture
@@ -55,8 +58,8 @@ def small(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def page(browser: Browser, server: Server, photograph: Path) -> Browser:
-    browser.open(server.url)
+def page(browser: Browser, page_server: Server, photograph: Path) -> Browser:
+    browser.open(page_server.url)
     browser.wait(READY)
     put_up(browser, photograph, WIDTH)
     return browser
@@ -70,10 +73,10 @@ def begin(page: Browser, factor: float) -> str:
     return page.run("JSON.parse(sessionStorage.getItem('retouch.job')).id")
 
 
-def test_work_is_found_again_after_a_reload(page, server):
+def test_work_is_found_again_after_a_reload(page, page_server):
     begin(page, 4)
     assert page.run("document.querySelector('#progress').value") > 0
-    page.open(server.url)
+    page.open(page_server.url)
     page.wait(READY)
     page.wait(PROGRESS)
     page.wait(f"document.querySelector('#stage').dataset.width === '{WIDTH * 4}' && {IDLE}")
@@ -100,33 +103,39 @@ def test_opening_another_picture_ends_what_is_under_way(page, small):
     assert page.run("document.querySelectorAll('#history button').length") == 2
 
 
-def test_a_key_is_asked_for_and_kept_in_the_browser(browser, small):
-    guarded = Server(api_keys="secret")
+def test_a_strict_server_says_its_limits_and_asks_for_a_key(browser, photograph, small):
+    strict = Server(api_keys="secret", max_pixels=str(WIDTH * HEIGHT))
     try:
-        browser.open(guarded.url)
+        browser.open(strict.url)
         browser.wait(READY)
         assert browser.run("document.querySelector('#key-row').open")
+        put_up(browser, photograph, WIDTH)
+        assert "million pixels" in text(browser, "#enlarge-limit")
+        assert browser.run("document.querySelector('#enlarge').disabled")
+        put(browser, "#factor", 1)
+        assert not browser.run("document.querySelector('#enlarge').disabled")
+
         put_up(browser, small, 64)
         stroke(browser, (0.5, 0.5))
         work(browser, "#fill")
         assert "key" in text(browser, "#status")
         assert browser.run("document.activeElement.id") == "key"
         browser.call("Input.insertText", text="secret")
-        browser.key("Tab")
-        put(browser, "#key", "secret")
-        browser.open(guarded.url)
+        browser.key("Enter")
+        browser.run("document.activeElement.blur()")
+        browser.open(strict.url)
         browser.wait(READY)
         put_up(browser, small, 64)
         stroke(browser, (0.5, 0.5))
         work(browser, "#fill")
         assert "filled by" in text(browser, "#status")
     finally:
-        guarded.kill()
+        strict.kill()
 
 
-def test_models_that_do_not_come_are_said_and_tried_again(browser, server):
+def test_models_that_do_not_come_are_said_and_tried_again(browser, page_server):
     browser.call("Network.setBlockedURLs", urls=["*/models"])
-    browser.open(server.url)
+    browser.open(page_server.url)
     browser.wait("document.querySelector('#status.error')")
     assert "list of models" in text(browser, "#status")
     browser.call("Network.setBlockedURLs", urls=[])
@@ -135,26 +144,12 @@ def test_models_that_do_not_come_are_said_and_tried_again(browser, server):
     assert not browser.run("document.querySelector('#status').classList.contains('error')")
 
 
-def test_a_sketch_is_offered_where_the_model_takes_one(page, server):
-    rows = httpx.get(f"{server.url}/models").json()["models"]
+def test_a_sketch_is_offered_where_the_model_takes_one(page, page_server):
+    rows = httpx.get(f"{page_server.url}/models").json()["models"]
     for row in (row for row in rows if row["task"] == "inpaint"):
         put(page, "#inpaint-model", row["name"])
         offered = not page.run("document.querySelector('input[value=sketch]').disabled")
         assert offered == row["limits"]["sketch"]
-
-
-def test_limits_are_known_before_anything_is_sent(browser, photograph):
-    strict = Server(max_pixels=str(WIDTH * HEIGHT))
-    try:
-        browser.open(strict.url)
-        browser.wait(READY)
-        put_up(browser, photograph, WIDTH)
-        assert "million pixels" in text(browser, "#enlarge-limit")
-        assert browser.run("document.querySelector('#enlarge').disabled")
-        put(browser, "#factor", 1)
-        assert not browser.run("document.querySelector('#enlarge').disabled")
-    finally:
-        strict.kill()
 
 
 def test_the_page_works_below_a_path(browser, small):
@@ -184,11 +179,11 @@ def test_the_page_works_below_a_path(browser, small):
         thread.join()
 
 
-def test_twenty_four_megapixels_are_painted_smoothly(browser, server, tmp_path):
+def test_twenty_four_megapixels_are_painted_smoothly(browser, page_server, tmp_path):
     rows, columns = np.mgrid[0:4000, 0:6000].astype(np.float32)
     waves = [128 + 90 * np.sin(rows / 90), 128 + 90 * np.cos(columns / 130), (rows + columns) / 40]
     Image.fromarray(np.stack(waves, -1).astype(np.uint8)).save(tmp_path / "large.jpg")
-    browser.open(server.url)
+    browser.open(page_server.url)
     browser.wait(READY)
     put_up(browser, tmp_path / "large.jpg", 6000)
     left, top, width, height = picture_box(browser)
