@@ -130,7 +130,7 @@ class Settings(BaseSettings):
     job_timeout: float = Field(3600.0, gt=0, description="deadline of a job, in seconds")
     job_ttl: int = Field(3600, ge=1, description="life of a finished job and its result, in seconds")
     job_bytes: int = Field(1_000_000_000, ge=1, description="bytes that jobs and their results may hold")
-    key_job_bytes: int = Field(500_000_000, ge=1, description="of these, what one key's may hold")
+    key_job_bytes: int = Field(250_000_000, ge=1, description="of these, what one key's may hold")
     callback_secret: SecretStr = Field(SecretStr(""), description="signs callbacks; empty: no callbacks")
     callback_networks: Annotated[str, AfterValidator(networks)] = Field(
         "", description="private networks that callbacks may reach, as CIDRs"

@@ -1,4 +1,4 @@
-"""Windows waiting for the device: grouped by what may share a batch, fair between runs."""
+"""Windows waiting for the device: grouped by what may share a batch, fair between callers and their runs."""
 
 from __future__ import annotations
 
@@ -72,7 +72,41 @@ class Slot:
         return self.ticket.windows[self.index]
 
 
-Group = OrderedDict[Ticket, deque[int]]
+class Group:
+    """Windows that may share a batch. Callers take turns, and of each caller the runs do."""
+
+    def __init__(self) -> None:
+        self._callers: OrderedDict[str, OrderedDict[Ticket, deque[int]]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return sum(len(indices) for _, indices in self.items())
+
+    def __bool__(self) -> bool:
+        return bool(self._callers)
+
+    def items(self) -> Iterator[tuple[Ticket, deque[int]]]:
+        return (pair for tickets in self._callers.values() for pair in tickets.items())
+
+    def add(self, ticket: Ticket, index: int) -> None:
+        tickets = self._callers.setdefault(ticket.run.work.owner, OrderedDict())
+        tickets.setdefault(ticket, deque()).append(index)
+
+    def take(self) -> Slot:
+        caller, tickets = self._callers.popitem(last=False)
+        ticket, indices = tickets.popitem(last=False)
+        slot = Slot(ticket, indices.popleft())
+        if indices:
+            tickets[ticket] = indices
+        if tickets:
+            self._callers[caller] = tickets
+        return slot
+
+    def remove(self, ticket: Ticket) -> list[Slot]:
+        caller = ticket.run.work.owner
+        indices = self._callers[caller].pop(ticket)
+        if not self._callers[caller]:
+            del self._callers[caller]
+        return [Slot(ticket, index) for index in indices]
 
 
 class WindowQueue:
@@ -82,12 +116,11 @@ class WindowQueue:
         self._groups: dict[tuple[str, Hashable], Group] = {}
 
     def __len__(self) -> int:
-        return sum(len(indices) for group in self._groups.values() for indices in group.values())
+        return sum(map(len, self._groups.values()))
 
     def add(self, ticket: Ticket) -> None:
         for index, window in enumerate(ticket.windows):
-            group = self._groups.setdefault((ticket.model, window.shape), OrderedDict())
-            group.setdefault(ticket, deque()).append(index)
+            self._groups.setdefault((ticket.model, window.shape), Group()).add(ticket, index)
 
     def weights(self) -> Iterator[tuple[str, float]]:
         """(model, weight) of every window that waits."""
@@ -98,8 +131,8 @@ class WindowQueue:
     def remove(self, unwanted: Callable[[Ticket], bool]) -> list[Slot]:
         removed = []
         for key, group in list(self._groups.items()):
-            for ticket in [ticket for ticket in group if unwanted(ticket)]:
-                removed += [Slot(ticket, index) for index in group.pop(ticket)]
+            for ticket in [ticket for ticket, _ in group.items() if unwanted(ticket)]:
+                removed += group.remove(ticket)
             if not group:
                 del self._groups[key]
         return removed
@@ -107,8 +140,8 @@ class WindowQueue:
     def take(self, limit: Callable[[str, Window], int]) -> list[Slot]:
         """The next batch: of the largest group, unless another has been waiting for too long.
 
-        `limit` says how many windows like one of a model may share it. The runs of a group take turns, so
-        that a picture of a thousand tiles does not hold up a small one.
+        `limit` says how many windows like one of a model may share it. A group's callers and runs take turns,
+        so that neither a hundred pictures nor one of a thousand tiles holds up a small one of somebody else.
         """
         if not self._groups:
             return []
@@ -117,24 +150,21 @@ class WindowQueue:
         most = self._limit(key, limit)
         batch: list[Slot] = []
         while group and len(batch) < most:
-            ticket, indices = group.popitem(last=False)
-            batch.append(Slot(ticket, indices.popleft()))
-            if indices:
-                group[ticket] = indices
+            batch.append(group.take())
         if not group:
             del self._groups[key]
         return batch
 
     def _limit(self, key: tuple[str, Hashable], limit: Callable[[str, Window], int]) -> int:
-        ticket, indices = next(iter(self._groups[key].items()))
+        ticket, indices = next(self._groups[key].items())
         return limit(key[0], ticket.windows[indices[0]])
 
     def _choose(self, limit: Callable[[str, Window], int]) -> tuple[str, Hashable]:
         def since(key: tuple[str, Hashable]) -> float:
-            return min(ticket.served for ticket in self._groups[key])
+            return min(ticket.served for ticket, _ in self._groups[key].items())
 
         def size(key: tuple[str, Hashable]) -> int:
-            return min(self._limit(key, limit), sum(map(len, self._groups[key].values())))
+            return min(self._limit(key, limit), len(self._groups[key]))
 
         oldest = min(self._groups, key=since)
         if time.monotonic() - since(oldest) > PATIENCE:

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -95,8 +96,10 @@ def make_engine(runtime: FakeRuntime, on_death: Callable[[], None] = lambda: Non
     return engine
 
 
-def make_run(seconds: float = 60) -> Run:
-    return run_of("inpaint", "m", b"", seconds=seconds)
+def make_run(seconds: float = 60, owner: str = "") -> Run:
+    run = run_of("inpaint", "m", b"", seconds=seconds)
+    run.work = replace(run.work, owner=owner)
+    return run
 
 
 def window(value: int, side: int = SIDE) -> InpaintWindow:

@@ -94,6 +94,19 @@ def test_jobs_take_turns_inside_a_batch(runtime):
     engine.stop(5)
 
 
+def test_a_light_caller_waits_for_a_turn_and_not_for_a_hundred_runs_of_another(runtime):
+    engine = make_engine(runtime, max_batch=1)
+    occupy(runtime, engine)
+    many = [engine.compute(make_run(owner="heavy"), "a", [window(10)]) for _ in range(100)]
+    few = [engine.compute(make_run(owner="light"), "a", [window(20)]) for _ in range(2)]
+    runtime.gate.set()
+    for future in (*many, *few):
+        future.result(5)
+    order = [values for model, values in runtime.batches if model == "a"]
+    assert [place for place, values in enumerate(order) if values == [20]] in ([1, 3], [2, 4])
+    engine.stop(5)
+
+
 def test_no_more_share_a_batch_than_the_device_gains_by(runtime, engine):
     runtime.together = 2
     occupy(runtime, engine)

@@ -160,7 +160,8 @@ def test_listeners_count_under_their_keys_limit_and_are_bounded(serve, dispatche
             return client.get(path, headers=key).status_code
 
         followed = [pool.submit(status, a + "/events", A) for _ in range(3)]
-        until(lambda: status(a, A) == 429)
+        until(lambda: client.app.state.services.access._listeners == 3)
+        assert status(a, A) == 429
         assert status(a + "/events", A) == 429
         followed.append(pool.submit(status, b + "/events", B))
         until(lambda: client.app.state.services.access._listeners == 4)
