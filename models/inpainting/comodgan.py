@@ -74,7 +74,7 @@ class CoModGan(Network):
         self.encoder = Encoder(sides, widths, 2 * width, clamp)
         self.spread = Dense(2 * width, width * DEEPEST**2)
         self.first = StyledLayer(width, width, style, False, noise, DEEPEST, clamp)
-        self.first_picture = ToRGB(width, style, first=True)
+        self.first_picture = ToRGB(width, style)
         self.levels = nn.ModuleList(
             SynthesisLevel(size, widths[size // 2], widths[size], style, noise, clamp)
             for size in sides[-2::-1]

@@ -151,7 +151,7 @@ class SecondStage(nn.Module):
         self.to_style = Dense(width, 2 * width)
         self.first = Conv(width, width)
         self.kept = StyledLayer(width, width, style, False, noise, DEEPEST)
-        self.picture = ToRGB(width, style, first=True)
+        self.picture = ToRGB(width, style)
         self.levels = nn.ModuleList(
             SynthesisLevel(size, widths[size // 2], widths[size], style, noise, None)
             for size in sizes[-2::-1]

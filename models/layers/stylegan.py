@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-TAPS = (1.0, 3.0, 3.0, 1.0)
+from models.layers.binomial import TAPS, doubled
+
 GAIN = 2**0.5
 
 Noise = Literal["fixed", "drawn"] | None
@@ -24,22 +25,18 @@ def activated(x: Tensor, clamp: float | None = None) -> Tensor:
 
 
 class Filter(nn.Module):
-    """The binomial filter of 4x4, channel by channel, before halving and after doubling."""
+    """The binomial filter of 4x4, channel by channel, where a convolution halves or doubles."""
 
     taps: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        taps = torch.tensor(TAPS)
-        kernel = torch.outer(taps, taps).repeat(channels, 1, 1, 1) / 64
+        taps = torch.tensor(TAPS) / sum(TAPS)
+        kernel = torch.outer(taps, taps).repeat(channels, 1, 1, 1)
         self.register_buffer("taps", kernel, persistent=False)
 
-    def blurred(self, x: Tensor, padding: int) -> Tensor:
+    def forward(self, x: Tensor, padding: int) -> Tensor:
         return F.conv2d(x, self.taps.to(x.dtype), padding=padding, groups=self.taps.shape[0])
-
-    def doubled(self, x: Tensor) -> Tensor:
-        taps = 4 * self.taps.to(x.dtype)
-        return F.conv_transpose2d(x, taps, stride=2, padding=1, groups=taps.shape[0])
 
 
 class Dense(nn.Linear):
@@ -63,7 +60,7 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.filter is not None:
-            x = self.filter.blurred(x, 2)
+            x = self.filter(x, 2)
         return activated(self.conv(x), self.clamp)
 
 
@@ -78,7 +75,7 @@ class DoublingConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         grown = F.conv_transpose2d(x, self.conv.weight.transpose(0, 1), stride=2)
         assert self.conv.bias is not None
-        return activated(self.filter.blurred(grown, 1) * 4 + self.conv.bias[:, None, None])
+        return activated(self.filter(grown, 1) * 4 + self.conv.bias[:, None, None])
 
 
 class ModulatedConv(nn.Module):
@@ -111,7 +108,7 @@ class ModulatedConv(nn.Module):
         x = x * as_planes(scale / most.clamp(min=1e-8), x)
         if self.filter is not None:
             x = F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2)
-            x = self.filter.blurred(x, 1) * 4
+            x = self.filter(x, 1) * 4
         else:
             x = F.conv2d(x, self.weight, padding=self.weight.shape[-1] // 2)
         return x * as_planes(self.evening(scale) * most, x) if self.demodulates else x
@@ -165,17 +162,14 @@ class StyledLayer(nn.Module):
 class ToRGB(nn.Module):
     """Adds a feature's colours to the doubled picture so far."""
 
-    def __init__(self, entering: int, style: int, first: bool = False) -> None:
+    def __init__(self, entering: int, style: int) -> None:
         super().__init__()
         self.conv = ModulatedConv(entering, 3, style, kernel=1, demodulates=False)
         self.bias = nn.Parameter(torch.zeros(3))
-        self.filter = None if first else Filter(3)
 
     def forward(self, x: Tensor, style: Tensor, picture: Tensor | None = None) -> Tensor:
         answer = self.conv(x, style) + self.bias[:, None, None]
-        if self.filter is None or picture is None:
-            return answer
-        return answer + self.filter.doubled(picture)
+        return answer if picture is None else answer + doubled(picture)
 
 
 class SynthesisLevel(nn.Module):
