@@ -16,7 +16,18 @@ from models.layers.binomial import TAPS, doubled
 
 GAIN = 2**0.5
 
+FULL_AT = 64  # the size below which widths do not grow
+
 Noise = Literal["fixed", "drawn"] | None
+
+
+def halved_sizes(largest: int, deepest: int) -> list[int]:
+    """From the largest on, each half of the one before."""
+    return [largest >> level for level in range((largest // deepest).bit_length())]
+
+
+def widths_of(sizes: list[int], widest: int) -> dict[int, int]:
+    return {size: min(FULL_AT * widest // size, widest) for size in sizes}
 
 
 def activated(x: Tensor, clamp: float | None = None) -> Tensor:
