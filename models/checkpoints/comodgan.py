@@ -13,13 +13,10 @@ from torch import nn
 from models.checkpoints.importer import Importer, State, register, strip_prefix, swapped
 from models.checkpoints.stylegan import factor
 from models.inpainting.comodgan import DEEPEST, Layout
+from models.layers.stylegan import halved_sizes
 
 MAPPED = 8
 CONSTANTS = re.compile(r".*(\.kernel|resample_filter)")
-
-
-def sizes(side: int) -> list[int]:
-    return [side >> level for level in range((side // DEEPEST).bit_length())]
 
 
 def migan_names(side: int) -> dict[str, str]:
@@ -28,14 +25,14 @@ def migan_names(side: int) -> dict[str, str]:
     names |= both("enter", f"encoder.b{side}.fromrgb", "encoder.", ".conv")
     for index in range(MAPPED):
         names |= both(f"mapping.layers.{index}", f"mapping.fc{index}")
-    for level, size in enumerate(sizes(side)):
+    for level, size in enumerate(halved_sizes(side, DEEPEST)):
         kept = "conv" if size == DEEPEST else "conv0"
         names |= both(f"keep.{level}", f"encoder.b{size}.{kept}", "encoder.", ".conv")
         if size != DEEPEST:
             names |= both(f"halve.{level}", f"encoder.b{size}.conv1", "encoder.", ".conv")
     names |= both("encoder.dense", "encoder.b4.fc") | both("spread", "synthesis.b4.fc")
     names |= migan_layer("first", "synthesis.b4.conv") | migan_colours("first_picture", "synthesis.b4.torgb")
-    for level, size in enumerate(reversed(sizes(side)[:-1])):
+    for level, size in enumerate(reversed(halved_sizes(side, DEEPEST)[:-1])):
         own, theirs = f"levels.{level}", f"synthesis.b{size}"
         names |= migan_layer(f"{own}.grown", f"{theirs}.conv0") | migan_layer(
             f"{own}.kept", f"{theirs}.conv1"
@@ -81,7 +78,7 @@ def official_names(side: int) -> dict[str, str]:
         names |= both(f"mapping.layers.{index}", f"G_mapping.G_mapping.Dense{index}")
     largest = f"{encoder}.{side}x{side}_0.FromRGB"
     biased("encoder.enter", f"{largest}.0", f"{largest}.1")
-    for level, size in enumerate(sizes(side)):
+    for level, size in enumerate(halved_sizes(side, DEEPEST)):
         theirs = f"{encoder}.{size}x{size}"
         kept = f"{theirs}.Conv" if size == DEEPEST else f"{theirs}.Conv0"
         biased(f"encoder.keep.{level}", f"{kept}.0", f"{kept}.1")
@@ -90,7 +87,7 @@ def official_names(side: int) -> dict[str, str]:
     names |= both("encoder.dense", f"{encoder}.4x4.Dense0") | both("spread", f"{synthesis}4x4.Dense")
     layer("first", f"{synthesis}4x4.Conv")
     colours("first_picture", f"{synthesis}4x4.ToRGB", f"{synthesis}4x4.ToRGB")
-    for level, size in enumerate(reversed(sizes(side)[:-1])):
+    for level, size in enumerate(reversed(halved_sizes(side, DEEPEST)[:-1])):
         own, theirs = f"levels.{level}", f"{synthesis}{size}x{size}"
         layer(f"{own}.grown", f"{theirs}.Conv0_up")
         layer(f"{own}.kept", f"{theirs}.Conv1")

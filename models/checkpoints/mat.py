@@ -14,6 +14,7 @@ from torch import nn
 from models.checkpoints.importer import Importer, State, register, renamed, strip_prefix, swapped
 from models.checkpoints.stylegan import factor
 from models.inpainting.mat import DEEPEST, SIZES
+from models.layers.stylegan import halved_sizes
 
 MAPPED = 8
 CONSTANTS = re.compile(r".*(\.resample_filter|\.attn_mask)")
@@ -38,7 +39,7 @@ def modules(side: int, blocks: list[int]) -> dict[str, str]:
     names |= {"refined.to_square": f"{second}.to_square", "refined.to_style": f"{second}.to_style.fc"}
     for level in range(3):
         names[f"refined.down.{level}.conv"] = f"{second}.to_style.conv.{level}"
-    sizes = [side >> level for level in range((side // DEEPEST).bit_length())]
+    sizes = halved_sizes(side, DEEPEST)
     for level, size in enumerate(sizes):
         own = "refined.enter" if level == 0 else f"refined.halve.{level - 1}"
         for place in range(2):

@@ -14,13 +14,22 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.chance import Seed, normal, seeds_of
-from models.layers.stylegan import Conv, Dense, Mapping, Noise, StyledLayer, SynthesisLevel, ToRGB
+from models.layers.stylegan import (
+    Conv,
+    Dense,
+    Mapping,
+    Noise,
+    StyledLayer,
+    SynthesisLevel,
+    ToRGB,
+    halved_sizes,
+    widths_of,
+)
 from models.network import Network, SizeRule
 from models.registry import architecture
 
 DEEPEST = 4
 CLAMP = 256.0
-FULL_AT = 64  # the size below which widths do not grow
 
 Layout = Literal["official", "migan"]
 
@@ -65,8 +74,8 @@ class CoModGan(Network):
         self.layout, self.width = layout, width
         noise: Noise = "fixed" if layout == "migan" else "drawn"
         clamp = CLAMP if layout == "migan" else None
-        sides = [side >> level for level in range((side // DEEPEST).bit_length())]
-        widths = {size: min(FULL_AT * width // size, width) for size in sides}
+        sides = halved_sizes(side, DEEPEST)
+        widths = widths_of(sides, width)
         style = 3 * width
         self.mapping = Mapping(width)
         if layout == "migan":

@@ -27,6 +27,8 @@ from models.layers.stylegan import (
     StyledLayer,
     SynthesisLevel,
     ToRGB,
+    halved_sizes,
+    widths_of,
 )
 from models.network import Network, SizeRule
 from models.registry import architecture
@@ -36,7 +38,6 @@ BLOCKS = (2, 3, 4, 3, 2)
 WINDOWS = (8, 16, 16, 16, 8)
 HEADS = 6
 DEEPEST = 16
-FULL_AT = 64  # the size below which the second stage's widths do not grow
 LATENT, FIRST_CHOICE, SECOND_CHOICE = 0, 2, 3  # streams of a seed's draws
 
 
@@ -136,8 +137,8 @@ def mixed(feature: Tensor, latent: Tensor, keep: Tensor) -> Tensor:
 class SecondStage(nn.Module):
     def __init__(self, side: int, width: int, noise: Noise) -> None:
         super().__init__()
-        sizes = [side >> level for level in range((side // DEEPEST).bit_length())]
-        widths = {size: min(FULL_AT * width // size, width) for size in sizes}
+        sizes = halved_sizes(side, DEEPEST)
+        widths = widths_of(sizes, width)
         style, widest = 3 * width, widths[sizes[0]]
         self.enter = nn.Sequential(Conv(7, widest, kernel=1), Conv(widest, widest))
         self.halve = nn.ModuleList(

@@ -16,7 +16,18 @@ from models.layers.binomial import TAPS, doubled
 
 GAIN = 2**0.5
 
+FULL_AT = 64  # the size below which widths do not grow
+
 Noise = Literal["fixed", "drawn"] | None
+
+
+def halved_sizes(largest: int, deepest: int) -> list[int]:
+    """From the largest on, each half of the one before."""
+    return [largest >> level for level in range((largest // deepest).bit_length())]
+
+
+def widths_of(sizes: list[int], widest: int) -> dict[int, int]:
+    return {size: min(FULL_AT * widest // size, widest) for size in sizes}
 
 
 def activated(x: Tensor, clamp: float | None = None) -> Tensor:
@@ -25,17 +36,17 @@ def activated(x: Tensor, clamp: float | None = None) -> Tensor:
 
 
 class Filter(nn.Module):
-    """The binomial filter of 4x4, channel by channel, before halving and after doubling."""
+    """The binomial filter of 4x4, channel by channel, where a convolution halves or doubles."""
 
     taps: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        taps = torch.tensor(TAPS)
-        kernel = torch.outer(taps, taps).repeat(channels, 1, 1, 1) / 64
+        taps = torch.tensor(TAPS) / sum(TAPS)
+        kernel = torch.outer(taps, taps).repeat(channels, 1, 1, 1)
         self.register_buffer("taps", kernel, persistent=False)
 
-    def blurred(self, x: Tensor, padding: int) -> Tensor:
+    def forward(self, x: Tensor, padding: int) -> Tensor:
         return F.conv2d(x, self.taps.to(x.dtype), padding=padding, groups=self.taps.shape[0])
 
 
@@ -60,7 +71,7 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.filter is not None:
-            x = self.filter.blurred(x, 2)
+            x = self.filter(x, 2)
         return activated(self.conv(x), self.clamp)
 
 
@@ -75,7 +86,7 @@ class DoublingConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         grown = F.conv_transpose2d(x, self.conv.weight.transpose(0, 1), stride=2)
         assert self.conv.bias is not None
-        return activated(self.filter.blurred(grown, 1) * 4 + self.conv.bias[:, None, None])
+        return activated(self.filter(grown, 1) * 4 + self.conv.bias[:, None, None])
 
 
 class ModulatedConv(nn.Module):
@@ -108,7 +119,7 @@ class ModulatedConv(nn.Module):
         x = x * as_planes(scale / most.clamp(min=1e-8), x)
         if self.filter is not None:
             x = F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2)
-            x = self.filter.blurred(x, 1) * 4
+            x = self.filter(x, 1) * 4
         else:
             x = F.conv2d(x, self.weight, padding=self.weight.shape[-1] // 2)
         return x * as_planes(self.evening(scale) * most, x) if self.demodulates else x
