@@ -1,8 +1,8 @@
 """A teacher's answers to degraded crops, computed once into memory-mapped files.
 
 The teacher is Real-ESRGAN's network (Wang et al., 2021), a published one that restores while it enlarges by
-four. It takes hundreds of times as long as our networks: its answers are kept, and as they are fixed, an L1
-distance to them is enough to learn from.
+four. It takes more than ten times as long as our small ones: its answers are kept, and as they are fixed, an
+L1 distance to them teaches much of what it knows.
 
     python -m models.training.teacher CONFIG --data DIR --teacher FILE --cache DIR --count N
 

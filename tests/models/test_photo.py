@@ -48,11 +48,13 @@ def test_tiles_with_the_receptive_fields_overlap_equal_the_whole(net, scale):
 
 @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (20, 130, 240)])
 @pytest.mark.parametrize("scale", [Fraction(1), Fraction(27, 10), Fraction(4)])
-def test_flat_stays_flat_up_to_the_border(net, colour, scale):
-    flat = np.full((21, 26, 3), colour, np.uint8)
-    size = (int(21 * scale), int(26 * scale))
-    answer = by_network(net, CPU)(flat, scale, size).astype(int)
-    assert np.abs(answer - colour).max() <= 2
+def test_flat_stays_flat_but_for_a_faint_rim(net, colour, scale):
+    flat = np.full((23, 28, 3), colour, np.uint8)
+    size = (int(23 * scale), int(28 * scale))
+    away = np.abs(by_network(net, CPU)(flat, scale, size).astype(int) - colour)
+    rim = int(8 * scale)
+    assert away[rim:-rim, rim:-rim].max() <= 1
+    assert away.max() <= 6  # what lies beyond the border is black to the network
 
 
 def test_every_scale_keeps_the_colours(net):
