@@ -41,6 +41,7 @@ class ModelEntry:
     source: str = ""
     default_on: tuple[str, ...] = ()  # device kinds ("cpu", "cuda") on which this is its task's default
     lossy_on: tuple[str, ...] = ()  # and those on which it is for pictures that came compressed with loss
+    restores: bool = False  # changes a picture at its own size, too
     quality: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -55,7 +55,9 @@ def pipeline_of(settings: Settings) -> Iterator[Pipeline]:
 async def answer_files(
     pipeline: Pipeline, task: Task, parameters: Parameters, files: Files, name: str
 ) -> Result:
-    model = pipeline.catalogue.resolve(task, parameters.model, is_lossy(files["image"]))
+    model = pipeline.catalogue.resolve(
+        task, parameters.model, parameters.enlarges and is_lossy(files["image"])
+    )
     return await pipeline.answer(Run(Work.create(task, model.name, model.digest, parameters, files, name)))
 
 

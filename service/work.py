@@ -45,6 +45,11 @@ class Parameters(BaseModel):
     def _by_its_other_name(cls, name: Any) -> Any:
         return ALIASES.get(name, name) if isinstance(name, str) else name
 
+    @property
+    def enlarges(self) -> bool:
+        """Whether detail is to be made that was not there."""
+        return False
+
 
 # A side to extend by: pixels, or per cent of the picture's side.
 MARGIN = r"\d{1,5}(\.\d{1,3})?%?"
@@ -68,6 +73,10 @@ class UpscaleParameters(Parameters):
     )
     width: int | None = Field(None, ge=1, description="Target width, instead of a factor.", examples=[1920])
     height: int | None = Field(None, ge=1, description="Target height, instead of a factor.")
+
+    @property
+    def enlarges(self) -> bool:
+        return self.scale != 1
 
     @model_validator(mode="after")
     def _one_target(self) -> UpscaleParameters:

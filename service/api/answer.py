@@ -44,7 +44,8 @@ async def unless_gone(request: Request, work: Awaitable[T]) -> T:
 def work_of(at: Services, kind: TaskKind, upload: Upload, owner: str) -> Work:
     parameters = read_parameters(kind.parameters, upload.fields, kind.files)
     image = upload.files.get("image")
-    model, digest = at.dispatcher.resolve(kind.name, parameters.model, is_lossy(image or b""))
+    lossy = parameters.enlarges and is_lossy(image or b"")
+    model, digest = at.dispatcher.resolve(kind.name, parameters.model, lossy)
     if image is None:
         raise BadRequest("There is no picture: send it as the multipart file 'image'.")
     return Work.create(kind.name, model, digest, parameters, upload.files, request_id.get(), owner)

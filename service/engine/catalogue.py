@@ -96,5 +96,5 @@ def read_traits(entry: ModelEntry) -> Traits:
         sketch=kind.sketch,
         draws=kind.draws,
         one_step=int(getattr(net, "one_step", ONE_STEP)),
-        restores=int(getattr(net, "density", 1)) > 1,
+        restores=entry.restores or int(getattr(net, "density", 1)) > 1,
     )
