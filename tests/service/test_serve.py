@@ -91,6 +91,22 @@ def test_enlarging_meets_the_size(server, scale, size):
         assert np.array_equal(answer, image)
 
 
+def test_compressed_pictures_are_restored_while_they_are_enlarged(server):
+    image = photo(31, 40)
+    compressed = io.BytesIO()
+    Image.fromarray(image).save(compressed, "JPEG", quality=60)
+
+    def model(content: bytes, **asked: str) -> str:
+        response = httpx.post(server.url + "/upscale", params=asked, files={"image": content}, timeout=60)
+        assert response.status_code == 200, response.text
+        return response.headers["x-model"]
+
+    assert model(compressed.getvalue(), scale="2") == "meta-sr-photo"
+    assert model(compressed.getvalue(), scale="1") == "meta-sr-small"  # which gives it back as it is
+    assert model(png(image), scale="2") == "meta-sr-small"
+    assert model(compressed.getvalue(), scale="2", model="meta-sr-small") == "meta-sr-small"
+
+
 def test_an_abandoned_request_costs_no_compute(server):
     before = server.metric("retouch_batch_size_sum")
     image, mask = photo(256, 256, 3), square_hole(256, 256, 150)
