@@ -18,7 +18,7 @@ from models.checkpoints.importer import CheckpointError, PublicState
 def read_public(path: Path) -> PublicState:
     """The state that a file holds, with the wrappers that it came in."""
     if not path.is_file():
-        raise CheckpointError(f"{path.name} is no file")
+        raise CheckpointError(f"{path.name} is not a file")
     try:
         state = read(path)
     except (OSError, MemoryError):

@@ -58,7 +58,7 @@ def converted(
     files = [file, *([companion] if companion else [])]
     for each in files:
         if not each.is_file():  # a pipe or a device would keep its reader waiting, or never end
-            raise CheckpointError(f"{each} is no file")
+            raise CheckpointError(f"{each} is not a file")
     with tempfile.TemporaryDirectory(prefix="retouch-", dir=within) as folder:
         request: dict[str, Any] = {
             "files": [str(each.absolute()) for each in files],

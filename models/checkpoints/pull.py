@@ -91,7 +91,7 @@ def say(checkpoint: PublicCheckpoint) -> None:
 
 def taken(path: Path) -> Path:
     if not path.is_file():
-        raise CheckpointError(f"{path} is no file")
+        raise CheckpointError(f"{path} is not a file")
     return path
 
 

@@ -81,8 +81,8 @@ PROBLEM = {
 }
 WORKER = (
     b'17 {"models": [{"name": "echo", "task": "inpaint", "digest": "d"}], "defaults": {"inpaint": "echo"}, '
-    b'"seconds": 0.5, "version": 1, "options": {"inpaint": ["feather", "format", "grow", "keep_metadata", '
-    b'"mask_mode", "model", "quality"], "upscale": ["format", "height", "keep_metadata", "model", "quality", '
+    b'"seconds": 0.5, "version": 1, "options": {"inpaint": ["extend", "feather", "format", "grow", '
+    b'"keep_metadata", "mask_mode", "model", "quality", "seed"], "upscale": ["format", "height", "keep_metadata", "model", "quality", '
     b'"scale", "width"]}}'
 )
 # As the commits before this wire was written down announced their workers.
