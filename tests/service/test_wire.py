@@ -82,8 +82,8 @@ PROBLEM = {
 WORKER = (
     b'17 {"models": [{"name": "echo", "task": "inpaint", "digest": "d"}], "defaults": {"inpaint": "echo"}, '
     b'"seconds": 0.5, "version": 1, "options": {"inpaint": ["extend", "feather", "format", "grow", '
-    b'"keep_metadata", "mask_mode", "model", "quality", "seed"], "upscale": ["format", "height", "keep_metadata", "model", "quality", '
-    b'"scale", "width"]}}'
+    b'"keep_metadata", "mask_mode", "model", "quality", "seed"], "upscale": ["format", "height", '
+    b'"keep_metadata", "model", "quality", "scale", "width"]}}'
 )
 # As the commits before this wire was written down announced their workers.
 EARLIER_WORKER = (
