@@ -227,7 +227,7 @@ def main() -> None:
             "latency p50 in the quietest quarter": quietest(here, there),
             "processor time": (1000 * spent[1] / len(here), 1000 * spent[0] / len(there)),
         }.items():
-            bound = " (at most 3)" if "latency" in kind else ""
+            bound = " (at most 6)" if "latency" in kind else ""
             print(f"{kind}, {SIDE}x{SIDE} PNG: {one:.1f} ms here, {other:.1f} ms over Redis: ", end="")
             print(f"{other - one:+.2f} ms{bound}", flush=True)
         for process in (quick, local):
