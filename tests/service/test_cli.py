@@ -20,6 +20,7 @@ from PIL import Image
 
 from service.cli import COMMANDS, ELSEWHERE, main
 from tests.service.conftest import free_port
+from tests.service.engines import until
 from tests.service.test_serve import photo, pixels_of, square_hole
 
 RETOUCH = [sys.executable, "-m", "service.cli"]
@@ -271,8 +272,7 @@ def test_ctrl_c_leaves_nothing_half_written(folder):
     out = folder / "out"
 
     def some_are_done():
-        while not (out.exists() and any(out.glob("*.png"))):
-            time.sleep(0.01)
+        until(lambda: any(out.glob("*.png")), 60)
 
     stopped_by_ctrl_c(
         [*RETOUCH, "batch", "upscale", str(folder / "photos"), "--scale", "3", "-o", str(out)], some_are_done
