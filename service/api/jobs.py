@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from service.api.answer import respond, work_of
+from service.api.answer import headers_of, respond, work_of
 from service.api.openapi import LOCATION, STRING, UPLOAD, form, json_of, picture, problems, ref
 from service.api.services import Services, services
 from service.api.uploads import read_upload
@@ -105,7 +105,7 @@ async def result(id: str, request: Request) -> Response:
             raise NotReady("The job is not over yet; follow /events, or come back.", retry_after=1)
         if isinstance(outcome, Problem):
             raise outcome
-        return respond(outcome, f'"{id}"', "bypass", 0.0)
+        return respond(outcome, headers_of(outcome, id, "bypass"))
 
 
 @router.get(

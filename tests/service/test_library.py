@@ -14,7 +14,6 @@ from PIL import Image
 from service.errors import Problem, Unprocessable
 from service.library import Retouch
 from tests.service.pictures import noise, square
-from tests.service.server import Server
 from tests.service.test_serve import photo, square_hole
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "python.md"
@@ -26,13 +25,6 @@ EXAMPLE = "http://127.0.0.1:8000"
 def retouch() -> Iterator[Retouch]:
     with Retouch(device="cpu") as made:
         yield made
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    running = Server()
-    yield running
-    running.kill()
 
 
 @pytest.mark.parametrize("shape", [(40, 50), (40, 50, 1), (40, 50, 3), (40, 50, 4)])
@@ -83,9 +75,9 @@ def test_it_works_where_a_loop_is_running(retouch):
 
 
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))
-def test_snippets_run(number, server, tmp_path, monkeypatch):
+def test_snippets_run(number, page_server, tmp_path, monkeypatch):
     Image.fromarray(photo(60, 80)).save(tmp_path / "photo.jpg")
     Image.fromarray(square_hole(60, 80, 20)).save(tmp_path / "mask.png")
     monkeypatch.chdir(tmp_path)
-    code = SNIPPETS[number].replace(EXAMPLE, server.url)
+    code = SNIPPETS[number].replace(EXAMPLE, page_server.url)
     exec(compile(code, f"{DOCUMENT.name}, snippet {number}", "exec"), {"__name__": "snippet"})
