@@ -1,7 +1,7 @@
-"""Spans of a request's way, where OpenTelemetry's standard variables ask for them; nothing where they do not.
+"""Spans of a request's way, where OpenTelemetry's standard variables ask for them; nothing elsewhere.
 
-FastAPI makes the span of each request and, from those variables, the exporter. Here are the spans of what happens
-inside, and what takes a trace through Redis.
+FastAPI makes the span of each request and, from those variables, the exporter. Here are the spans of what
+happens inside, and what takes a trace through Redis.
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ def carried() -> dict[str, str]:
 
 @contextmanager
 def continued(headers: Mapping[str, str], name: str, **attributes: str) -> Iterator[None]:
-    with tracer.start_as_current_span(
-        name, propagate.extract(headers), trace.SpanKind.CONSUMER, attributes
-    ):
+    with tracer.start_as_current_span(name, propagate.extract(headers), trace.SpanKind.CONSUMER, attributes):
         yield
 
 

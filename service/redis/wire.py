@@ -68,7 +68,11 @@ def work_from(upload: Mapping[bytes, bytes]) -> Work:
 
 def trace_from(upload: Mapping[bytes, bytes]) -> dict[str, str]:
     sent = json.loads(upload[b"head"]).get("trace")
-    return {key: value for key, value in sent.items() if isinstance(value, str)} if isinstance(sent, dict) else {}
+    return (
+        {key: value for key, value in sent.items() if isinstance(value, str)}
+        if isinstance(sent, dict)
+        else {}
+    )
 
 
 def deadline_from(upload: Mapping[bytes, bytes], seconds: float) -> Deadline:

@@ -104,7 +104,12 @@ def test_prometheus_finds_every_process():
     assert found == {("api", Settings().port), ("worker", Settings().worker_port)}
 
 
-ENDINGS = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count"), "info": ("_info",)}
+ENDINGS = {
+    "counter": ("_total",),
+    "gauge": ("",),
+    "histogram": ("_bucket", "_sum", "_count"),
+    "info": ("_info",),
+}
 
 
 def exported() -> dict[str, set[str]]:

@@ -127,6 +127,7 @@ def test_upscale_wants_either_a_scale_or_a_size(client):
         ({"json": {"image": "%%%"}}, 400),
         ({"json": [1]}, 400),
         ({"json": {"image": "eA==", "grow": [1]}}, 422),
+        ({"json": {"image": "eA==", "grow": [[]] * 20_000}}, 400),
         ({"content": b"[" * 100_000, "headers": {"content-type": "application/json"}}, 400),
         ({"content": PICTURE, "headers": {"content-type": "text/plain"}}, 415),
         ({"content": PICTURE}, 415),

@@ -33,7 +33,14 @@ def generated(page_server: Server, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("generated")
     (folder / "config.json").write_text(json.dumps(CONFIG))
     generator = Path(sys.executable).with_name("openapi-python-client")
-    command = [generator, "generate", "--url", f"{page_server.url}/openapi.json", "--config", folder / "config.json"]
+    command = [
+        generator,
+        "generate",
+        "--url",
+        f"{page_server.url}/openapi.json",
+        "--config",
+        folder / "config.json",
+    ]
     command += ["--meta", "none", "--output-path", folder / "retouch_client", "--fail-on-warning"]
     made = subprocess.run(command, capture_output=True, text=True)
     assert made.returncode == 0, made.stdout + made.stderr

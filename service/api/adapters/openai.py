@@ -100,9 +100,7 @@ def fill(
     return work_of(at, TASKS["inpaint"], Upload(renamed, fields), owner)
 
 
-def enlarge(
-    at: Services, wanted: EditParameters, filled: Result, ending: dict[str, str], owner: str
-) -> Work:
+def enlarge(at: Services, wanted: EditParameters, filled: Result, ending: dict[str, str], owner: str) -> Work:
     width, height = wanted.size.split("x")
     if abs(int(width) * filled.height - int(height) * filled.width) > max(filled.width, filled.height):
         raise Unprocessable(
