@@ -62,7 +62,9 @@ class Whole(nn.Module):
             return features
         around = (REACH,) * 4
         deep, picture = features[:, : self.deep], features[:, self.deep :]
-        padded = torch.cat([F.pad(deep, around), F.pad(picture, around, mode="replicate")], 1)
+        padded = F.pad(deep, around)
+        if picture.shape[1]:
+            padded = torch.cat([padded, F.pad(picture, around, mode="replicate")], 1)
         return F.pixel_shuffle(F.conv2d(padded, self.kernel, self.level), self.factor)
 
 

@@ -40,6 +40,12 @@ def header(text: str, **schema: Any) -> Schema:
 
 
 REQUEST_ID = {"X-Request-ID": header("Names this request in the log.")}
+OWN_ID: Schema = {
+    "name": "X-Request-ID",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "description": "The name to give this request, of 64 letters at most."},
+}
 PICTURE_HEADERS = {
     "ETag": header("What the answer is: equal for equal pictures, parameters and weights."),
     "X-Model": header("The model that answered."),
@@ -158,7 +164,11 @@ def form(kind: Form, **more: Schema) -> Schema:
     if kind.bare:
         text += " The picture alone may be the body, with its content type, and parameters in the query."
     content = {"multipart/form-data": body(BINARY), JSON: body(BASE64)}
-    return {"requestBody": {"required": True, "content": content}, "description": text}
+    return {
+        "requestBody": {"required": True, "content": content},
+        "parameters": [OWN_ID],
+        "description": text,
+    }
 
 
 def problems(*statuses: int) -> Responses:

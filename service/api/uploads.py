@@ -117,7 +117,9 @@ def from_base64(name: str, text: Any) -> bytes:
 def _read_json(body: bytes, wanted: set[str], upload: Upload) -> None:
     # Base64 has none of these. Each may cost twenty times its size in memory.
     if sum(map(body.count, (b'"', b",", b"[", b"{"))) > MOST_MARKS:
-        raise BadRequest("The JSON has too many parts: it is one object, with files in base64 and parameters.")
+        raise BadRequest(
+            "The JSON has too many parts: it is one object, with files in base64 and parameters."
+        )
     try:
         sent = json.loads(body)
     except (ValueError, RecursionError) as error:
