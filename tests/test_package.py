@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -21,9 +22,16 @@ ROOT = Path(__file__).resolve().parent.parent
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the wheel installs, and nothing beside it."""
     folder = tmp_path_factory.mktemp("wheel")
+    # Of a copy: what an earlier build left in the tree would be taken for a part of it.
+    for name in ("service", "models", "weights"):
+        shutil.copytree(ROOT / name, folder / "tree" / name, symlinks=True)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder / "tree")
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", folder]
     made = subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", *options, ROOT], capture_output=True, text=True
+        [sys.executable, "-m", "pip", "wheel", "--quiet", *options, folder / "tree"],
+        capture_output=True,
+        text=True,
     )
     assert made.returncode == 0, made.stderr
     [wheel] = folder.glob("*.whl")
@@ -51,7 +59,8 @@ def test_it_fills_a_picture_in_another_folder(unpacked, tmp_path):
     )
     assert told.returncode == 0, told.stderr
     assert told.stdout.count(str(unpacked)) == 2
-    assert Image.open(tmp_path / "o.png").size == (50, 40)
+    with Image.open(tmp_path / "o.png") as filled:
+        assert filled.size == (50, 40)
 
 
 def test_it_has_the_page_and_the_catalogue(unpacked):
