@@ -51,6 +51,9 @@ def test_openais_client_edits_what_is_transparent_in_a_list_of_one_picture(clien
 def test_openais_client_chooses_size_format_and_an_address(client):
     mask = ("m.png", MASK)
     answer = edit(client, mask=mask, size="75x60", output_format="webp", response_format="url")
+    # A proxy on this machine is believed: whoever spoke TLS to it is to go on so.
+    secure = edit(client, mask=mask, response_format="url", extra_headers={"X-Forwarded-Proto": "https"})
+    assert secure.data[0].url.startswith("https://127.0.0.1:")
     picture = httpx.get(answer.data[0].url)
     assert picture.headers["content-type"] == "image/webp"
     assert pixels_of(picture.content).shape == (60, 75, 3)
@@ -165,6 +168,14 @@ def test_the_open_inference_protocols_probes(server):
     answer = httpx.post(f"{server.url}/v2/models/patchmatch/infer", json={})
     assert answer.status_code == 501
     assert "POST /inpaint" in answer.json()["error"]
+
+
+def test_timings_are_told_by_model_and_task(server):
+    sent = {"image": in_base64(IMAGE), "mask": in_base64(HOLE), "model": "patchmatch", "grow": 2}
+    assert httpx.post(f"{server.url}/inpaint", json=sent, timeout=60).status_code == 200
+    text = httpx.get(f"{server.url}/metrics").text
+    for stage in ("decode", "queue", "compute", "encode"):
+        assert f'retouch_{stage}_seconds_count{{model="patchmatch",task="inpaint"}}' in text
 
 
 def test_pictures_in_json(server):
