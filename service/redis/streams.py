@@ -177,8 +177,10 @@ class WorkerStreams:
 
     async def discard(self, entry: Entry) -> None:
         """What is not a work: nobody waits for it, and no worker could do anything with it."""
-        await self._client.xack(entry.stream, GROUP, entry.id)
-        await self._client.xdel(entry.stream, entry.id)
+        async with self._client.pipeline(transaction=True) as pipe:
+            pipe.xack(entry.stream, GROUP, entry.id)
+            pipe.xdel(entry.stream, entry.id)
+            await pipe.execute()
 
     async def report(self, entry: Entry, done: int, total: int) -> None:
         values = [entry.work, entry.channel, done, total]
