@@ -1,4 +1,4 @@
-"""Fills judged on 24 photographs with repetition or long lines, holes across them: a folder of pictures and masks.
+"""A folder of 24 photographs with repetition or long lines, and of masks, to judge fills by.
 
     python bench/rule_set.py PHOTOGRAPHS -o FOLDER
     retouch evaluate inpaint FOLDER --model guided-patchmatch
@@ -8,6 +8,7 @@ from a seed. Of each kind of scene there are as many with even numbers, to choos
 report.
 """
 
+# ruff: noqa: E402
 from __future__ import annotations
 
 import argparse
