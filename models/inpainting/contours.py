@@ -99,20 +99,21 @@ def swept(
     leaves, returns = ((each * aside).sum(1) / (each * ahead).sum(1) for each in (leaving, facing))
     rows = torch.arange(height, device=image.device)[:, None]
     columns = torch.arange(width, device=image.device)
-    total, belief = torch.zeros_like(known), torch.zeros_like(mask)
+    nearest = torch.full((height, width), REACH + 1.0, device=image.device)
+    share, number = torch.zeros_like(nearest), torch.zeros_like(nearest, dtype=torch.long)
     for pair in range(len(start)):
         down, right = rows - start[pair, 0], columns - start[pair, 1]
         along = (down * ahead[pair, 0] + right * ahead[pair, 1]) / length[pair]
         bow = along * (1 - along) * ((1 - along) * leaves[pair] - along * returns[pair]) * length[pair]
         away = down * aside[pair, 0] + right * aside[pair, 1] - bow
-        at = ((away + REACH) * 2).round().long().clamp(0, 4 * REACH)
-        first, second = (each[pair][:, at] for each in profiles)
-        colour = first * (1 - along) + second * along
-        near = likely[pair] & (along > 0) & (along < 1) & (away.abs() < REACH) & (colour[-1] > 0.1)
-        weight = torch.where(near, torch.exp(-away.square() / (2 * WIDTH**2)), 0)
-        total = total + weight * colour
-        belief = torch.maximum(belief, weight)
-    return total[:, :-1] / total[:, -1:].clamp(min=1e-6), belief
+        nearer = likely[pair] & (along > 0) & (along < 1) & (away.abs() < nearest.abs())
+        nearest, share = torch.where(nearer, away, nearest), torch.where(nearer, along, share)
+        number = torch.where(nearer, pair, number)
+    at = ((nearest + REACH) * 2).round().long().clamp(0, 4 * REACH)
+    first, second = (profile.transpose(0, 1)[:, number, at] for profile in profiles)
+    colour = (first * (1 - share) + second * share)[None]
+    belief = torch.exp(-nearest.square() / (2 * WIDTH**2)) * (nearest < REACH) * (colour[:, -1:] > 0.1)
+    return colour[:, :-1] / colour[:, -1:].clamp(min=1e-6), belief
 
 
 def across(picture: Tensor, at: Tensor, along: Tensor) -> Tensor:

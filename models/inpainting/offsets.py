@@ -16,7 +16,7 @@ from models.layers.smooth import blur, smooth_fill
 SMALL = 256  # pixels a side at most, where offsets are looked for
 OFFSETS = 16
 DETAIL, NOISE = 6.0, 0.03  # pixels: coarser is no detail; deviation: fainter is none either
-ROUND = 8.0  # pixels: so far round each pixel the picture is compared
+ROUND, CELL = 8.0, 4  # pixels: so far round each pixel the picture is compared, for so many a side at once
 COVERED = 0.15  # an offset must bring at least this share of the hole
 UNLIKE, ALIKE = 0.45, 0.75  # local correlations: none of the copy is believed, and all of it
 
@@ -94,9 +94,9 @@ def repeated(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     product = (fine * there).mean(1, True) * compared
     power = 0.5 * (fine.square() + there.square()).mean(1, True) * compared
     # What is compared lies round the hole; inside it holds what its rim says.
-    alike = blur(product, ROUND) / blur(power, ROUND).clamp(min=1e-3)
-    evidence = (blur(compared, ROUND) > 0.05).float()
-    alike = smooth_fill(alike, 1 - evidence, unknown=0.0)
+    alike = local(product) / local(power).clamp(min=1e-3)
+    alike = smooth_fill(alike, (local(compared) < 0.05).float(), unknown=0.0)
+    alike = F.interpolate(alike, scale_factor=float(CELL), mode="bilinear")[..., :height, :width]
     alike = torch.where((both > 0) & (best.view(-1, 1, 1, 1) > 0), alike, -1.0)
     correlation, label = alike.max(0, keepdim=True)
     belief = ((correlation - UNLIKE) / (ALIKE - UNLIKE)).clamp(0, 1)
@@ -107,6 +107,11 @@ def repeated(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     across = (torch.arange(width, device=image.device) + factor * column[at]).clamp(0, width - 1)
     copy = image.flatten(2)[..., down * width + across]
     return copy + smooth_fill(image - copy, mask, unknown=0.0), belief
+
+
+def local(x: Tensor) -> Tensor:
+    """The mean of ROUND pixels round each cell of CELL by CELL."""
+    return blur(F.avg_pool2d(x, CELL, ceil_mode=True), ROUND / CELL)
 
 
 def enlarged(x: Tensor, factor: int, like: Tensor) -> Tensor:
