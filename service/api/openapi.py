@@ -99,6 +99,10 @@ MODEL = of_model(
     architecture=STRING,
     digest=STRING | {"description": "SHA-256 of the weights."},
     licence=STRING,
+    restores={
+        "type": "boolean",
+        "description": "Whether it changes a picture at its own size, too.",
+    },
     limits=of_model(
         window={"type": "integer", "description": "Pixels a side that the network works on."},
         sketch={"type": "boolean", "description": "Whether it takes a sketch."},

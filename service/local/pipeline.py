@@ -32,7 +32,13 @@ from service.imaging.decode import Header, decode, read_header
 from service.imaging.encode import encode
 from service.imaging.extend import NO_MARGINS, margins
 from service.imaging.limits import Limits
-from service.imaging.masks import decode_mask, decode_sketch, hole_from_alpha, shape_hole
+from service.imaging.masks import (
+    decode_mask,
+    decode_sketch,
+    hole_from_alpha,
+    shape_hole,
+    without_hidden_colours,
+)
 from service.imaging.picture import Picture
 from service.imaging.windows import HoleWindow, Mask, core_region, cut, plan_holes, plan_tiles, target_size
 from service.local.budget import Budget
@@ -166,9 +172,10 @@ class Course:
                 [header], read_picture, image, limits, parameters.keep_metadata
             )
             traits = self.at.catalogue.traits(self.work.model)
-            if vertical == horizontal == 1 and not traits.restores:
+            same = vertical == horizontal == 1
+            if same and not traits.restores:
                 return await self.result(lambda: picture)
-            if alpha is not None:
+            if alpha is not None and not same:
                 alpha = await self.enlarge(self.work.model, alpha, factors, out)
             pixels = await self.enlarge(self.work.model, picture.pixels, factors, out)
             return await self.result(lambda: enlarged(picture, pixels, alpha))
@@ -323,7 +330,7 @@ def read_picture(image: bytes, limits: Limits, keep_metadata: bool) -> tuple[Pic
     alpha = picture.alpha
     if alpha is None or (alpha == alpha[0, 0]).all():
         return picture, None
-    return picture, np.broadcast_to(alpha[..., None], (*alpha.shape, 3))
+    return without_hidden_colours(picture), np.broadcast_to(alpha[..., None], (*alpha.shape, 3))
 
 
 def enlarged(picture: Picture, pixels: Pixels, alpha: Pixels | None) -> Picture:
