@@ -111,7 +111,12 @@ def create_worker(settings: Settings, hosted: Sequence[str]) -> FastAPI:
         finally:
             await worker.stop(shutdown.left(settings.drain))
 
-    app = FastAPI(title="Retouch worker", lifespan=lifespan, openapi_url=None, telemetry=telemetry(is_probe))
+    app = FastAPI(
+        title="Retouch worker",
+        lifespan=lifespan,
+        openapi_url=None,
+        telemetry=telemetry("retouch-worker", is_probe),
+    )
     app.state.services = Probed(worker, metrics, shutdown)
     problems.install(app)
     app.include_router(health.router)
