@@ -215,6 +215,19 @@ def test_unknown_routes_and_methods_are_problems_too(client):
     assert_problem(client.get("/inpaint"), 405)
 
 
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/jobs/x", "DELETE, GET, HEAD"),
+        ("/inpaint", "POST"),
+        ("/models", "GET, HEAD"),
+        ("/docs", "GET, HEAD"),
+    ],
+)
+def test_what_a_path_does_not_take_is_told_with_what_it_does(client, path, methods):
+    assert client.patch(path).headers["allow"] == methods
+
+
 def test_a_refusal_says_when_to_come_back(client, dispatcher):
     dispatcher.failure = Overloaded("There is work for 40 seconds.", retry_after=9.2, limit=30)
     response = client.post("/inpaint", files=files())
