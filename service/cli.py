@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from service.allocator import keep_freed_memory
 from service.errors import Problem, UsageError
 
 # What takes long to import is imported by the command that needs it: `retouch --help` answers at once.
@@ -120,6 +121,7 @@ def bench_options(parser: argparse.ArgumentParser) -> None:
 
 
 def serve(arguments: argparse.Namespace, settings: Settings) -> int:
+    keep_freed_memory()
     from service.app import create_app
     from service.server import bound, run_server
 
@@ -136,6 +138,7 @@ def serve(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def worker(arguments: argparse.Namespace, settings: Settings) -> int:
+    keep_freed_memory()
     from service.server import bound, run_server
     from service.settings import listed
     from service.worker import create_worker
