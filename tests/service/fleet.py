@@ -23,6 +23,7 @@ from torch import Tensor
 
 from models import registry
 from models.registry import Architecture
+from service.cache.store import RedisCache
 from tests.service.conftest import RedisServer, free_port
 from tests.service.toys import ToyEnlarge, ToyFill
 
@@ -176,18 +177,23 @@ class FleetOfProcesses:
         return member
 
     def keys(self) -> set[str]:
-        """What is left in Redis beside the fleet's own list and streams without entries."""
-        with redis.Redis(port=self.server.port, decode_responses=True) as client:
-            found = set()
-            for key in client.scan_iter(count=1000):
-                streams = key.startswith("retouch:jobs:") and client.xlen(key) == 0
-                if not streams and key not in ("retouch:fleet", "retouch:weights"):
-                    found.add(key)
-            return found
+        return left(self.server)
 
     def kill(self) -> None:
         for member in self.members:
             member.kill()
+
+
+def left(server: RedisServer) -> set[str]:
+    """What is in Redis beside the fleet's own list, what was cached and streams without entries."""
+    with redis.Redis(port=server.port, decode_responses=True) as client:
+        found = set()
+        for key in client.scan_iter(count=1000):
+            streams = key.startswith("retouch:jobs:") and client.xlen(key) == 0
+            cached = key.startswith(RedisCache.PREFIX)
+            if not streams and not cached and key not in ("retouch:fleet", "retouch:weights"):
+                found.add(key)
+        return found
 
 
 @contextlib.contextmanager
