@@ -325,7 +325,8 @@ def read_picture(image: bytes, limits: Limits, keep_metadata: bool) -> tuple[Pic
     alpha = picture.alpha
     if alpha is None or (alpha == alpha[0, 0]).all():
         return picture, None
-    return without_hidden_colours(picture), np.broadcast_to(alpha[..., None], (*alpha.shape, 3))
+    picture = replace(picture, pixels=without_hidden_colours(picture.pixels, alpha))
+    return picture, np.broadcast_to(alpha[..., None], (*alpha.shape, 3))
 
 
 def enlarged(picture: Picture, pixels: Pixels, alpha: Pixels | None) -> Picture:
