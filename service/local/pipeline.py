@@ -42,6 +42,7 @@ from service.imaging.masks import (
 from service.imaging.picture import Picture
 from service.imaging.windows import HoleWindow, Mask, core_region, cut, plan_holes, plan_tiles, target_size
 from service.local.budget import Budget
+from service.observability import tracing
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.work import MEDIA_TYPES, InpaintParameters, Result, Run, UpscaleParameters, Work
@@ -109,6 +110,7 @@ class Course:
         self.windows = 0
         self.limits = replace(pipeline.limits, seconds=run.deadline.left)
         self._decoded = decoded
+        self._trace = tracing.here()
         self._last: Future[Any] = Future()  # the newest call on a thread
         self._last.set_result(None)
 
@@ -194,6 +196,8 @@ class Course:
         self.windows += len(windows)
         self.timings["queue"] += computed.queue
         self.timings["compute"] += computed.compute
+        tracing.measured("queue", self._trace, computed.queue, ago=computed.compute)
+        tracing.measured("compute", self._trace, computed.compute, model=model, windows=len(windows))
         return computed.outputs
 
     async def result(self, make: Callable[[], Picture], hole: float | None = None) -> Result:
@@ -205,12 +209,12 @@ class Course:
             return picture, to_bytes(picture, parameters.format, parameters.quality)
 
         picture, content = await self.thread(self.at.encoders, "encode", encoded)
-        metrics = self.at.metrics
-        metrics.decode_seconds.observe(self.timings["decode"])
-        metrics.encode_seconds.observe(self.timings["encode"])
-        metrics.job_windows.observe(self.windows)
+        metrics, labels = self.at.metrics, (self.work.model, self.work.task)
+        metrics.decode_seconds.labels(*labels).observe(self.timings["decode"])
+        metrics.encode_seconds.labels(*labels).observe(self.timings["encode"])
+        metrics.job_windows.labels(*labels).observe(self.windows)
         if self.windows:
-            metrics.queue_seconds.observe(self.timings["queue"])
+            metrics.queue_seconds.labels(*labels).observe(self.timings["queue"])
         return Result(
             content,
             MEDIA_TYPES[parameters.format],
@@ -245,7 +249,8 @@ class Course:
             if found := self.run.obstacle():
                 raise found[1]
             started = time.perf_counter()
-            answer = call(*args, **options)
+            with tracing.stage(stage, self._trace):
+                answer = call(*args, **options)
             self.timings[stage] += time.perf_counter() - started
             return answer
 
