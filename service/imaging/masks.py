@@ -41,7 +41,7 @@ def hole_from_alpha(picture: Picture) -> Plane | None:
 def without_hidden_colours(pixels: Pixels, alpha: Pixels) -> Pixels:
     """Where nothing is seen, the colour of the nearest pixel that is: enlarged, it reaches what is seen."""
     hidden = np.equal(alpha, 0)
-    if hidden.all():
+    if hidden.all() or not hidden.any():
         return pixels
     _, nearest = cv2.distanceTransformWithLabels(
         hidden.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
