@@ -179,9 +179,12 @@ class Course:
             same = vertical == horizontal == 1
             if same and not traits.restores:
                 return await self.result(lambda: picture)
-            if alpha is not None and not same:
-                alpha = await self.enlarge(self.work.model, alpha, factors, out)
-            pixels = await self.enlarge(self.work.model, picture.pixels, factors, out)
+            pixels = picture.pixels
+            if alpha is not None:
+                pixels = await self.decode(without_hidden_colours, pixels, alpha[..., 0])
+                if not same:
+                    alpha = await self.enlarge(self.work.model, alpha, factors, out)
+            pixels = await self.enlarge(self.work.model, pixels, factors, out)
             return await self.result(lambda: enlarged(picture, pixels, alpha))
 
     async def enlarge(self, model: str, pixels: Pixels, factors: Factors, out: Size) -> Pixels:
@@ -337,7 +340,7 @@ def read_picture(image: bytes, limits: Limits, keep_metadata: bool) -> tuple[Pic
     alpha = picture.alpha
     if alpha is None or (alpha == alpha[0, 0]).all():
         return picture, None
-    return without_hidden_colours(picture), np.broadcast_to(alpha[..., None], (*alpha.shape, 3))
+    return picture, np.broadcast_to(alpha[..., None], (*alpha.shape, 3))
 
 
 def enlarged(picture: Picture, pixels: Pixels, alpha: Pixels | None) -> Picture:
