@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from models.registry import Task
 from service.doctor.models import SIDE, Difference, Patient, example, patients
 from service.doctor.report import Finding, graded
 from service.engine.catalogue import Catalogue
@@ -31,6 +32,7 @@ from service.engine.runtimes.torch_runtime import TorchRuntime, devices
 from service.engine.windows import Pixels, Window
 
 PRECISIONS = ("auto", "float32", "float16")
+KINDS = (("float32", torch.float32, False), ("TF32", torch.float32, True), ("float16", torch.float16, False))
 BATCHES = (1, 2, 4, 8, 16)
 REPEATS = 20
 NEAR_BEST = 1.1
@@ -38,6 +40,7 @@ CALLERS = (8, 32)
 LOADED_SECONDS = 10.0
 TRAINED = ("deepfill-v2", "lama-small")
 TRAINED_STEPS = 20
+TASKS: tuple[Task, ...] = ("inpaint", "upscale")
 LOST = 3  # status of a process that noticed that its device is lost
 
 
@@ -73,34 +76,27 @@ def milliseconds(action: Callable[[], Any], repeats: int = REPEATS) -> float:
 
 
 def ceilings(settings: Any) -> Iterator[Finding]:
-    size = 1 << 28
-    device = devices(settings.device)[0]
+    size, device = 1 << 28, devices(settings.device)[0]
     there = torch.empty(size, dtype=torch.uint8, device=device)
-    for kind, host in (("pinned", torch.empty(size, dtype=torch.uint8, pin_memory=True)), ("pageable", None)):
-        host = torch.empty(size, dtype=torch.uint8) if host is None else host
-        into = size / milliseconds(lambda host=host: there.copy_(host, non_blocking=True)) / 1e6
-        back = size / milliseconds(lambda host=host: host.copy_(there, non_blocking=True)) / 1e6
+    for kind in ("pinned", "pageable"):
+        host = torch.empty(size, dtype=torch.uint8, pin_memory=kind == "pinned")
+        into = size / milliseconds(partial(there.copy_, host, non_blocking=True)) / 1e6
+        back = size / milliseconds(partial(host.copy_, there, non_blocking=True)) / 1e6
         yield Finding("ok", f"copies, {kind}", f"{into:.1f} GB/s in, {back:.1f} GB/s out")
-    inside = 2 * size / milliseconds(lambda: there.clone()) / 1e6
+    inside = 2 * size / milliseconds(there.clone) / 1e6
     small = torch.zeros(1, device=device)
     launch = milliseconds(lambda: [small.add_(1) for _ in range(1000)])
     yield Finding("ok", "launches", f"{launch:.1f} us each; {inside:.0f} GB/s inside the device")
-    side, square = 8192, torch.randn(8192, 8192, device=device)
+    square = torch.randn(8192, 8192, device=device)
     image, kernel = torch.randn(8, 64, 512, 512, device=device), torch.randn(64, 64, 3, 3, device=device)
-    for name, kind, tf32 in (
-        ("float32", torch.float32, False),
-        ("TF32", torch.float32, True),
-        ("float16", torch.float16, False),
-    ):
+    for name, kind_, tf32 in KINDS:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-        a, x, k = square.to(kind), image.to(kind).to(memory_format=torch.channels_last), kernel.to(kind)
-        product = 2 * side**3 / milliseconds(lambda a=a: a @ a) / 1e9
-        convolved = (
-            2 * x.numel() * 64 * 9 / milliseconds(lambda x=x, k=k: torch.conv2d(x, k, padding=1)) / 1e9
-        )
-        yield Finding(
-            "ok", f"arithmetic, {name}", f"products {product:.0f}, convolutions {convolved:.0f} TFLOP/s"
-        )
+        side, pictures = square.to(kind_), image.to(kind_).to(memory_format=torch.channels_last)
+        products = 2 * len(side) ** 3 / milliseconds(partial(torch.matmul, side, side)) / 1e9
+        convolve = partial(torch.conv2d, pictures, kernel.to(kind_), padding=1)
+        convolutions = 2 * image.numel() * kernel[0].numel() / milliseconds(convolve) / 1e9
+        text = f"products {products:.0f}, convolutions {convolutions:.0f} TFLOP/s"
+        yield Finding("ok", f"arithmetic, {name}", text)
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
@@ -246,10 +242,11 @@ def other_process(line: str) -> str:
 def under_load(settings: Any) -> Iterator[Finding]:
     runtime = TorchRuntime(settings, devices(settings.device)[0])
     catalogue = Catalogue(settings, runtime.device)
-    engine = Engine(settings, Anything(), runtime, catalogue, lambda: None)
+    metrics: Any = Anything()
+    engine = Engine(settings, metrics, runtime, catalogue, lambda: None)
     engine.start()
-    for task in ("inpaint", "upscale"):
-        name = catalogue.default(task)  # type: ignore[arg-type]
+    for task in TASKS:
+        name = catalogue.default(task)
         side = catalogue.traits(name).window
         engine.load(name).result()
         each = engine.seconds(name, example(side, task == "inpaint").weight)

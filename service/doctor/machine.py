@@ -42,11 +42,12 @@ def parts() -> Iterator[Finding]:
     for index in range(torch.cuda.device_count()):
         facts = torch.cuda.get_device_properties(index)
         free, total = torch.cuda.mem_get_info(index)
+        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
         yield Finding(
             "ok",
             f"GPU {index}",
             f"{facts.name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free, "
-            f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, "
+            f"CUDA {torch.version.cuda}, cuDNN {cudnn}, "
             f"capability {facts.major}.{facts.minor}",
         )
 
@@ -103,8 +104,8 @@ def limits(settings: Any) -> Iterator[Finding]:
     )
     for folder in {settings.weights_dir or manifest.SHIPPED, Path(os.environ.get("TMPDIR", "/tmp"))}:
         free = shutil.disk_usage(folder).free
-        enough = "ok" if free > LEAST_DISK else "advice"
-        yield Finding(enough, "disk", f"{free / 1e9:.1f} GB free in {folder}")
+        text = f"{free / 1e9:.1f} GB free in {folder}"
+        yield Finding("ok" if free > LEAST_DISK else "advice", "disk", text)
 
 
 def suited(settings: Any) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from models.manifest import ModelEntry
+from service.engine.catalogue import GRID, Catalogue
 from service.engine.cuda.arithmetic import FLOAT32, HALVES, Arithmetic
 from service.engine.cuda.graphs import MOST, Graphs
 from service.engine.cuda.resident import CudaResident
@@ -24,9 +26,10 @@ from service.engine.faults import DeviceLost, meaning
 from service.engine.runtimes.resident import TorchResident
 from service.engine.windows import InpaintWindow, Pixels, UpscaleTile, Window
 from service.errors import Cancelled, DeadlineExceeded, Unavailable
+from service.imaging.windows import plan_holes
 from tests.service.engines import FakeResident, FakeRuntime, make_engine, make_run, window
 from tests.service.pictures import noise
-from tests.service.toys import ToyEnlarge, ToyFill
+from tests.service.toys import ToyEnlarge, ToyFill, install_toys
 
 CPU = torch.device("cpu")
 
@@ -460,3 +463,44 @@ def test_one_device_that_fails_fails_the_windows_that_were_there():
     with pytest.raises(Unavailable, match="memory"):
         engines.compute(make_run(), "a", [window(value) for value in range(4)]).result(5)
     engines.stop(5)
+
+
+# Shapes.
+
+
+def shapes(grid: int) -> Counter[tuple[int, int]]:
+    """Of the windows of 200 random holes in photographs of three sizes."""
+    random = np.random.default_rng(5)
+    counted: Counter[tuple[int, int]] = Counter()
+    for _ in range(200):
+        height, width = ((1200, 1600), (1080, 1920), (2000, 3000))[int(random.integers(3))]
+        tall, wide = random.integers(20, 520, 2)
+        top, left = random.integers(height - tall), random.integers(width - wide)
+        hole = np.zeros((height, width), bool)
+        hole[top : top + tall, left : left + wide] = True
+        (plan,) = plan_holes(hole, 1024, grid)
+        box, bound = plan.box, plan.bound
+        assert box.union(bound) == box
+        counted[tuple(-(-side // grid) * grid for side in plan.work)] += 1
+    return counted
+
+
+def test_on_a_gpu_windows_have_few_shapes_and_fill_batches():
+    together = 4
+
+    def full(counted: Counter[tuple[int, int]]) -> float:
+        return 200 / sum(together * -(-count // together) for count in counted.values())
+
+    few, many = shapes(GRID), shapes(1)
+    assert len(few) <= 8
+    assert len(many) > 100
+    assert full(few) > 0.9 > full(many)
+
+
+def test_a_gpu_has_windows_on_a_grid_and_larger_tiles(monkeypatch, tmp_path):
+    settings = install_toys(monkeypatch, tmp_path)
+    here, there = Catalogue(settings, "cuda:1"), Catalogue(settings, "cpu")
+    fill, enlarge = here.traits("toy-fill"), here.traits("toy-enlarge")
+    assert (fill.grid, fill.sides.multiple, fill.sides.round_up(1)) == (GRID, GRID, GRID)
+    assert enlarge.window == 512
+    assert (there.traits("toy-fill").grid, there.traits("toy-enlarge").window) == (1, 24)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -26,7 +27,10 @@ class Streams:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.copying_in, self.computing, self.copying_out = (torch.cuda.Stream(device) for _ in range(3))
+        self.copying_in, self.computing, self.copying_out = (
+            torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            for _ in range(3)
+        )
         self._waiting = ThreadPoolExecutor(1, f"wait-{device}")
 
     def sent(self, planes: Planes) -> Inputs:
@@ -50,7 +54,7 @@ class Streams:
         with torch.cuda.stream(self.copying_out):
             back = torch.empty(answer.shape, dtype=answer.dtype, pin_memory=True)
             back.copy_(answer, non_blocking=True)
-            arrived = torch.cuda.Event()
+            arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             arrived.record(self.copying_out)
 
         def wait() -> T:
@@ -61,7 +65,7 @@ class Streams:
         return self._waiting.submit(wait)
 
 
-def pinned(arrays: list[np.ndarray]) -> Tensor:  # type: ignore[type-arg]
+def pinned(arrays: list[npt.NDArray[Any]]) -> Tensor:
     like = torch.from_numpy(arrays[0])
     together = torch.empty((len(arrays), *like.shape), dtype=like.dtype, pin_memory=True)
     np.stack(arrays, out=together.numpy())

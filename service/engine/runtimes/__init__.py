@@ -52,12 +52,13 @@ class Runtime(Protocol):
     def arithmetic(self, entry: ModelEntry) -> str:
         """What but the weights the bytes of its answers depend on here; empty for torch on a CPU."""
 
-    def load(self, entry: ModelEntry) -> Resident: ...
+    def load(self, entry: ModelEntry) -> Resident:
+        """What it is here, is given to what follows."""
 
-    def room(self, resident: Resident, window: Window, most: int) -> int:
+    def room(self, resident: Any, window: Window, most: int) -> int:
         """How many such windows fit together, up to `most`; measured where memory can be measured."""
 
-    def worthwhile(self, resident: Resident, window: Window) -> int:
+    def worthwhile(self, resident: Any, window: Window) -> int:
         """How many such windows are computed faster together than one after the other."""
 
     def release(self) -> None:

@@ -112,7 +112,9 @@ class TorchResident:
                 "half precision overflowed in %d of %d windows", len(finite) - sum(finite), len(finite)
             )
         return [
-            answer.astype(window.pixels.dtype, copy=False) if sound else self.run([window], FLOAT32)[0]
+            cast(Pixels, answer.astype(window.pixels.dtype, copy=False))
+            if sound
+            else self.run([window], FLOAT32)[0]
             for window, sound, answer in zip(windows, finite, pixels, strict=True)
         ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -82,12 +82,12 @@ class TorchRuntime:
             # Pictures arrive with the channels last; weights to match save a fifth of the convolutions' time.
             net = net.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             size = sum(tensor.nbytes for tensor in (*net.parameters(), *net.buffers()))
-            placed: tuple[Any, ...] = (net, self._device, self._arithmetic(entry))
+            arithmetic = self._arithmetic(entry)
             if self._device.type == "cpu":
-                return TorchResident(*placed, size)
+                return TorchResident(net, self._device, arithmetic, size)
             size = max(size, self._allocated() - before)
             capture = CudaCapture() if registry.get(entry.architecture).exportable else None
-            return CudaResident(*placed, size, self._streams, Graphs(capture))
+            return CudaResident(net, self._device, arithmetic, size, self._streams, Graphs(capture))
 
     def room(self, resident: TorchResident, window: Window, most: int) -> int:
         if self._device.type == "cpu":
