@@ -15,6 +15,12 @@ from tests.service.conftest import free_port
 from tests.service.toys import install_toys
 
 
+@pytest.fixture(autouse=True)
+def toys_alone(monkeypatch, tmp_path):
+    """The models that ship take seconds each."""
+    monkeypatch.setattr("models.manifest.SHIPPED", tmp_path)
+
+
 def examined(capsys: pytest.CaptureFixture[str], settings, **options) -> tuple[int, dict[str, list[dict]]]:
     arguments = {"json": True, "quick": False, "output": None} | options
     status = command.examine(argparse.Namespace(**arguments), settings)

@@ -247,14 +247,14 @@ def test_a_resident_says_what_an_error_means(place):
 
 # The engine over a device with streams.
 
-COMPUTE = 0.04
+COMPUTE = 0.02
 
 
 class Device:
     """Copies in, computes and copies out, each one batch at a time, in threads that sleep."""
 
-    def __init__(self, copy: float) -> None:
-        self.copy = copy
+    def __init__(self, copy: float, compute: float) -> None:
+        self.copy, self.compute = copy, compute
         self.computed: list[tuple[float, float]] = []
         self.most = self.open = 0
         self._lanes = [ThreadPoolExecutor(1) for _ in range(3)]
@@ -270,7 +270,7 @@ class Device:
 
         def compute() -> None:
             began = time.monotonic()
-            time.sleep(COMPUTE)
+            time.sleep(self.compute)
             self.computed.append((began, time.monotonic()))
             self._lanes[2].submit(copy_out)
 
@@ -303,9 +303,9 @@ class StreamingResident(FakeResident):
 class StreamingRuntime(FakeRuntime):
     in_flight = 2
 
-    def __init__(self, copy: float = 0.0) -> None:
+    def __init__(self, copy: float = 0.0, compute: float = COMPUTE) -> None:
         super().__init__()
-        self.gpu = Device(copy)
+        self.gpu = Device(copy, compute)
 
     def load(self, entry: ModelEntry) -> StreamingResident:
         assert self.gpu.open == 0, "loading measures the device, which has to be idle"
@@ -321,12 +321,12 @@ def gpu() -> Iterator[StreamingRuntime]:
 
 
 def test_two_batches_in_flight_keep_the_device_busy():
-    runtime = StreamingRuntime(copy=COMPUTE / 4)  # in and out together half of what computing takes
+    runtime = StreamingRuntime(copy=0.03, compute=0.12)  # in and out together half of what computing takes
     engine = make_engine(runtime, max_batch=1)
     engine.load("a").result(5)
     runtime.gpu.computed.clear()
-    futures = [engine.compute(make_run(), "a", [window(value)]) for value in range(10)]
-    assert [int(future.result(5).outputs[0][0, 0, 0]) for future in futures] == list(range(1, 11))
+    futures = [engine.compute(make_run(), "a", [window(value)]) for value in range(8)]
+    assert [int(future.result(5).outputs[0][0, 0, 0]) for future in futures] == list(range(1, 9))
     assert runtime.gpu.busy >= 0.95
     assert runtime.gpu.most == 2
     engine.stop(5)
