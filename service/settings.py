@@ -94,7 +94,7 @@ class Settings(BaseSettings):
         "", description="prefix under which a proxy serves us, and which it strips"
     )
     device: Annotated[str, AfterValidator(known_device)] = Field(
-        "auto", description="auto, cpu, cuda or cuda:N"
+        "auto", description="auto, cpu, cuda (all GPUs) or cuda:N"
     )
     weights_dir: Annotated[Path | None, AfterValidator(folder)] = None
     warm: str = Field("", description="models to load at start, comma-separated; the defaults when empty")
