@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import http
 import math
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
@@ -34,16 +36,44 @@ def from_problem(problem: Problem) -> Response:
     return response
 
 
+def route_that_says(members: Callable[[Problem], dict[str, Any]]) -> type[APIRoute]:
+    """Routes whose problems have the members that another protocol's clients look for, beside their own."""
+
+    class Route(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def handled(request: Request) -> Response:
+                try:
+                    return await handle(request)
+                except Problem as problem:
+                    extra = problem.extra | members(problem)
+                    raise type(problem)(problem.detail, retry_after=problem.retry_after, **extra) from problem
+
+            return handled
+
+    return Route
+
+
+def allowed(request: Request, of_route: str) -> str:
+    """All methods of the path: a route knows its own alone."""
+    path = getattr(request.scope.get("route"), "path", "")
+    methods = {*of_route.split(", "), *map(str.upper, request.app.openapi()["paths"].get(path, {}))}
+    return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+
+
 def install(app: FastAPI) -> None:
     @app.exception_handler(Problem)
     async def problem(_: Request, error: Problem) -> Response:
         return from_problem(error)
 
     @app.exception_handler(HTTPException)
-    async def http_exception(_: Request, error: HTTPException) -> Response:
+    async def http_exception(request: Request, error: HTTPException) -> Response:
         title = http.HTTPStatus(error.status_code).phrase
         response = problem_response(error.status_code, title, str(error.detail or title))
         response.headers.update(error.headers or {})
+        if "Allow" in response.headers:
+            response.headers["Allow"] = allowed(request, response.headers["Allow"])
         return response
 
     @app.exception_handler(RequestValidationError)

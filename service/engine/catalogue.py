@@ -87,6 +87,7 @@ class Catalogue:
             "task": entry.task,
             "architecture": entry.architecture,
             "licence": entry.licence,
+            "restores": traits.restores,
             "limits": {"window": traits.window, "sketch": traits.sketch, "seed": traits.draws},
         }
 

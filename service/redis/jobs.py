@@ -74,7 +74,8 @@ class RedisJobs:
 
     async def _look(self, id: str) -> Job:
         with reachable():
-            async with self._client.pipeline(transaction=True) as pipe:
+            # A full Redis takes no transactions, not even such as only read.
+            async with self._client.pipeline(transaction=False) as pipe:
                 pipe.hgetall(keys.record(id))
                 pipe.time()
                 fields, (now, _) = await pipe.execute()
@@ -95,6 +96,8 @@ class RedisJobs:
             return None
         with reachable():
             stored = await self._client.hgetall(keys.outcome(id))
+        if not stored and job.state == "done":
+            raise NotFound(GONE)  # its record outlives its answer by a moment, or by what Redis evicts
         return outcome_from(stored) if stored else LATE
 
     async def delete(self, id: str) -> None:

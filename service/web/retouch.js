@@ -294,7 +294,8 @@ const holeFile = () => marks.layerFile(history.now.marks, "hole", history.now.pi
 const upload = (task, options) => {
   const form = new FormData();
   form.append("image", history.now.picture.blob, "image");
-  form.append("model", element(`${task}-model`).value);
+  const model = element(`${task}-model`).value;
+  if (model) form.append("model", model);
   // Metadata stays with every picture on the way; the last step decides.
   for (const [name, value] of Object.entries({ keep_metadata: true, ...options })) form.append(name, value);
   return form;
@@ -486,15 +487,17 @@ const modelChanged = () => {
 };
 element("inpaint-model").addEventListener("change", modelChanged);
 
+const called = ({ task, name, restores }) =>
+  task === "inpaint" ? name : `${restores ? "Restore" : "Keep exactly"} (${name})`;
+
 const learn = async () => {
   const failed = (error, wait) => say(`The list of models did not come: ${error.message} Trying again in ${wait} s.`, true);
   const [{ models }, limits] = await Promise.all([patiently("models", failed), patiently("limits", failed)]);
   Object.assign(state, { models, limits });
-  for (const task of ["inpaint", "upscale"]) {
-    const select = element(`${task}-model`);
-    for (const model of models.filter((candidate) => candidate.task === task)) {
-      select.add(new Option(model.name, model.name, model.default, model.default));
-    }
+  for (const model of models) {
+    // Which one enlarges by itself depends on the picture.
+    const preset = model.default && model.task === "inpaint";
+    element(`${model.task}-model`).add(new Option(called(model), model.name, preset, preset));
   }
   element("key-row").open = limits.keys && !key.get();
   if (element("status").classList.contains("error")) say("Pictures go to this server alone.");

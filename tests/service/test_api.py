@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import re
 
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 from starlette.testclient import TestClient
 
+from service import __version__
 from service.errors import Overloaded
+from service.observability.logs import FIELDS
 from tests import openapi
 from tests.service.dispatchers import EchoDispatcher, app_of
 
@@ -123,7 +128,13 @@ def test_upscale_wants_either_a_scale_or_a_size(client):
         ({"files": files(), "params": {"mask_mode": "purple"}}, 422),
         ({"files": files(), "params": {"model": "../etc/passwd"}}, 404),
         ({"files": files(), "params": {"model": "x" * 500}}, 422),
-        ({"json": {"image": 1}}, 415),
+        ({"json": {"image": 1}}, 400),
+        ({"json": {"image": "%%%"}}, 400),
+        ({"json": [1]}, 400),
+        ({"json": {"image": "eA==", "grow": [1]}}, 422),
+        ({"json": {"image": "eA==", "grow": [[]] * 20_000}}, 400),
+        ({"content": b"[" * 100_000, "headers": {"content-type": "application/json"}}, 400),
+        ({"content": PICTURE, "headers": {"content-type": "text/plain"}}, 415),
         ({"content": PICTURE}, 415),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data; boundary=b"}}, 400),
@@ -215,6 +226,19 @@ def test_unknown_routes_and_methods_are_problems_too(client):
     assert_problem(client.get("/inpaint"), 405)
 
 
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/jobs/x", "DELETE, GET, HEAD"),
+        ("/inpaint", "POST"),
+        ("/models", "GET, HEAD"),
+        ("/docs", "GET, HEAD"),
+    ],
+)
+def test_what_a_path_does_not_take_is_told_with_what_it_does(client, path, methods):
+    assert client.patch(path).headers["allow"] == methods
+
+
 def test_a_refusal_says_when_to_come_back(client, dispatcher):
     dispatcher.failure = Overloaded("There is work for 40 seconds.", retry_after=9.2, limit=30)
     response = client.post("/inpaint", files=files())
@@ -248,8 +272,27 @@ def test_health_readiness_and_metrics(client, dispatcher):
     client.post("/inpaint", files=files())
     client.post("/inpaint", files=files())
     text = client.get("/metrics").text
+    assert f'retouch_build_info{{version="{__version__}"}} 1.0' in text
+    assert "process_resident_memory_bytes" in text
     assert 'retouch_cache_total{result="hit"} 1.0' in text
     assert 'retouch_request_seconds_count{route="/inpaint",status="200"} 2.0' in text
+
+
+def test_a_line_of_the_log_says_who_called_and_probes_are_quiet(dispatcher, caplog):
+    caplog.set_level(logging.DEBUG, "retouch.request")
+    with TestClient(app_of(dispatcher), client=("10.1.2.3", 5)) as client:
+        for path in ("/models", "/readyz", "/v2/health/live"):
+            client.get(path)
+        dispatcher.is_ready = False
+        client.get("/readyz")
+    said = [(record.levelname, getattr(record, FIELDS)) for record in caplog.records]
+    assert [(level, fields["route"]) for level, fields in said] == [
+        ("INFO", "/models"),
+        ("DEBUG", "/readyz"),
+        ("DEBUG", "/v2/health/live"),
+        ("INFO", "/readyz"),
+    ]
+    assert {fields["client"] for _, fields in said} == {"10.1.2.3"}
 
 
 def test_the_page_and_its_parts_are_served(client):
@@ -344,6 +387,42 @@ def test_the_documentation_names_every_parameter(client):
         body["properties"]
     )
     assert json.dumps(document)
+
+
+def promised(schema: dict) -> st.SearchStrategy[str]:
+    """All that a parameter may be by its description, as a form sends it."""
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    if "pattern" in schema:
+        return st.from_regex(re.compile(schema["pattern"], re.ASCII), fullmatch=True)
+    if schema.get("format") == "uri":
+        return st.sampled_from(["https://b.example", "http://b.example:81/c?d=e#f", "https://[2001:db8::1]/"])
+    low, high = schema.get("minimum"), schema.get("maximum")
+    return {
+        "integer": st.integers(int(low or 0), int(high or 2**40)).map(str),
+        "number": st.floats(low, high).map(repr),
+        "boolean": st.sampled_from(["true", "false", "True", "False", "1", "0"]),
+        "string": st.just("echo"),  # names are those of GET /models
+    }[schema["type"]]
+
+
+@pytest.mark.parametrize("path", ["/inpaint", "/upscale", "/jobs/inpaint", "/jobs/upscale"])
+def test_what_the_description_promises_is_taken(dispatcher, path):
+    with TestClient(app_of(dispatcher, callback_secret=SecretStr("s"))) as client:
+        body = client.get("/openapi.json").json()["paths"][path]["post"]["requestBody"]
+        properties = body["content"]["multipart/form-data"]["schema"]["properties"]
+        given_by = {name: schema for name, schema in properties.items() if schema.get("format") != "binary"}
+
+        @settings(max_examples=60, deadline=None)
+        @given(data=st.data(), chosen=st.sets(st.sampled_from(sorted(given_by))))
+        def taken(data, chosen):
+            if "upscale" in path:  # in words: one or the other
+                chosen = chosen - {"width", "height"} if "scale" in chosen else chosen | {"width"}
+            fields = {name: data.draw(promised(given_by[name]), label=name) for name in sorted(chosen)}
+            response = client.post(path, files=files(), data=fields)
+            assert response.status_code == (202 if "jobs" in path else 200), response.text
+
+        taken()
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
