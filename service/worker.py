@@ -37,7 +37,7 @@ class Worker:
         self._catalogue = self._local.catalogue
         self.hosted = [self._catalogue.entry(name).name for name in hosted or self._catalogue.entries]
         # As many as run together, and as many that are decoded meanwhile; a CPU gains nothing by batches.
-        batch = 1 if self._local.device == "cpu" else settings.max_batch
+        batch = 1 if self._local.device == "cpu" else settings.max_batch * len(self._local.pipeline.runtimes)
         name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._cache = make_cache(settings)
         self._consumer = Consumer(
