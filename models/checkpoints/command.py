@@ -106,7 +106,7 @@ def pull_all(arguments: argparse.Namespace) -> int:
 def use(arguments: argparse.Namespace) -> int:
     task = make_default(arguments.model, own_folder())
     print(f"{arguments.model} answers {task} from now on where no model is named.")
-    print("A service that runs already has to be reloaded or started anew.")
+    print("A service that runs already takes it on SIGHUP, or POST /models/reload.")
     return 0
 
 

@@ -100,7 +100,7 @@ class Residency:
     def _bring(self, name: str) -> Resident:
         while True:
             try:
-                return self._runtime.load(self._catalogue.entry(name))
+                return self._runtime.load(self._catalogue.known[name])
             except torch.OutOfMemoryError:
                 if not self._held:
                     raise
@@ -114,7 +114,7 @@ def warm_window(catalogue: Catalogue, name: str) -> Window:
     """A window like those that requests bring, to warm up and measure with."""
     side = catalogue.traits(name).window
     pixels = np.full((side, side, 3), 128, np.uint8)
-    if catalogue.entry(name).task == "inpaint":
+    if catalogue.known[name].task == "inpaint":
         hole = np.zeros((side, side), np.uint8)
         hole[side // 4 : side // 4 + side // 8, side // 4 : side // 4 + side // 8] = 1
         return InpaintWindow(pixels, hole)
