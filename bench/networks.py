@@ -161,7 +161,7 @@ def main() -> None:
     forms = asked.form or FORMS
     print("| network | side | parameters | " + " | ".join(f"{form} s / MB" for form in forms) + " |")
     print("| --- " * (3 + len(forms)) + "|")
-    for name in asked.network or sorted(models.architectures()):
+    for name in asked.network or sorted(set(models.architectures()) - {"spandrel"}):  # nothing without a file
         side = asked.side or registry.get(name).build.window
         with torch.device("meta"):
             count = sum(parameter.numel() for parameter in models.create(name).parameters())

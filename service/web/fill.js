@@ -5,7 +5,7 @@ import { album, extend, offer, panel, refresh, show } from "./desk.js";
 import { disable, element, press } from "./dom.js";
 import { tooMuch } from "./limits.js";
 import { holeFile } from "./masks.js";
-import { sketchless } from "./models.js";
+import { sketchless } from "./offer.js";
 import { upload, work } from "./work.js";
 
 const form = async (options) => {

@@ -6,7 +6,7 @@ import { activity, album, comparison, easel, panel, show, stage, view } from "./
 import { element, press } from "./dom.js";
 import { listen } from "./gestures.js";
 import { keyboardBrush } from "./keys.js";
-import { sketchless } from "./models.js";
+import { sketchless } from "./offer.js";
 import { proposal, selector } from "./select.js";
 import { makeTools } from "./tools.js";
 

@@ -4,7 +4,7 @@ import "./enlarge.js";
 import "./fill.js";
 import "./open.js";
 import "./shortcuts.js";
-import { learn } from "./models.js";
+import { learn } from "./offer.js";
 import { resume } from "./work.js";
 
 await learn();
