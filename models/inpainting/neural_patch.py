@@ -112,7 +112,7 @@ class NeuralPatch(Network):
             content, _ = self.features(drawn)
             _, own = self.features(start)
             texture = patch_swap(own, F.adaptive_max_pool2d(hole.float(), own.shape[-2:]))
-        free = start.clone().requires_grad_()
+        free = start.clone(memory_format=torch.contiguous_format).requires_grad_()
         weight = TEXTURE * hole[0, 0].numel() / self.window**2
         optimiser = torch.optim.LBFGS(
             [free], max_iter=self.steps, history_size=HISTORY, tolerance_grad=0, tolerance_change=0,
