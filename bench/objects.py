@@ -3,7 +3,9 @@
     python bench/objects.py FOLDER [-o SHEET.png]
 
 FOLDER holds images/ and masks/ with PNGs of the same names (bright is the object), and clicks.json: for each
-name the clicks in their order, `[column, row]`, and `[column, row, "not"]` on what is not of the object.
+name the clicks in their order, `[column, row]`, and `[column, row, "not"]` on what is not of the object. As on
+the page, a click adds what all clicks together propose, and one that takes away asks for what it is on; of
+that goes what is not in the proposal of all.
 """
 
 # ruff: noqa: E402
@@ -13,6 +15,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +26,25 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.imaging.select import Hints, grab
+from service.imaging.select import Hints, Point, grab
 
 THUMB = 256
 WRONG, LEFT_OUT = (230, 40, 40), (40, 90, 230)
 
 
-def proposed(picture: npt.NDArray[np.uint8], clicks: list[Any]) -> npt.NDArray[np.bool_]:
-    inside = [(column, row) for column, row, *away in clicks if not away]
-    outside = [(column, row) for column, row, *away in clicks if away]
-    return np.asarray(grab(picture, Hints(inside, outside)) > 127)
+def proposals(picture: npt.NDArray[np.uint8], clicks: list[Any]) -> Iterator[npt.NDArray[np.bool_]]:
+    """The object's mask after each click."""
+    mask = np.zeros(picture.shape[:2], bool)
+    inside: list[Point] = []
+    outside: list[Point] = []
+    for column, row, *away in clicks:
+        (outside if away else inside).append((column, row))
+        together = grab(picture, Hints(inside, outside)) > 127
+        if away:
+            mask &= together | (grab(picture, Hints([(column, row)], inside)) <= 127)
+        else:
+            mask |= together
+        yield mask.copy()
 
 
 def overlap(mask: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> float:
@@ -64,7 +76,7 @@ def main() -> None:
         picture = np.asarray(Image.open(asked.folder / "images" / f"{name}.png").convert("RGB"))
         truth = np.asarray(Image.open(asked.folder / "masks" / f"{name}.png").convert("L")) > 127
         began = time.process_time()
-        masks = [proposed(picture, clicks[:count]) for count in range(1, 1 + len(clicks))]
+        masks = list(proposals(picture, clicks))
         seconds = (time.process_time() - began) / len(clicks)
         scores = [overlap(mask, truth) for mask in masks]
         rows.append(scores + scores[-1:] * (5 - len(scores)))

@@ -57,13 +57,12 @@ const done = async (mark) => {
   await show();
   if (element("at-once").checked && mark.tool === "hole") element("fill").click();
 };
-const propose = (clicks, corrected) =>
+const propose = (clicks, gone) =>
   activity.run(async (signal) => {
     say("Looking for its edges …");
-    const mark = await proposal(easel, clicks, element("shadow").checked, signal);
+    const mark = await proposal(easel, clicks, gone, element("shadow").checked, signal);
     if (signal.aborted) return;
-    const { picture, marks: others } = album.now;
-    album.history.add(picture, [...(corrected ? others.slice(0, -1) : others), mark]);
+    album.history.mark(mark);
     say("Click again to add, Alt-click to take away, N for the next object.");
     await show();
   });

@@ -213,7 +213,7 @@ def test_a_worker_takes_another_default_on_sighup(server, tmp_path):
 
         def defaults() -> list[str]:
             rows = httpx.get(api.url + "/models").json()["models"]
-            return [row["name"] for row in rows if row["default"]]
+            return [row["name"] for row in rows if row["default"] and row["task"] == "inpaint"]
 
         until(lambda: defaults() == ["new"], PATIENCE)
         files = {"image": png(picture(1)), "mask": MASK}
