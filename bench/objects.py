@@ -3,9 +3,9 @@
     python bench/objects.py FOLDER [-o SHEET.png]
 
 FOLDER holds images/ and masks/ with PNGs of the same names (bright is the object), and clicks.json: for each
-name the clicks in their order, `[column, row]`, and `[column, row, "not"]` on what is not of the object. As on
-the page, a click adds what all clicks together propose, and one that takes away asks for what it is on; of
-that goes what is not in the proposal of all.
+name the clicks in their order, `[column, row]`, and `[column, row, "not"]` on what is not of the object.
+As on the page, a click adds what all clicks together propose, and one that takes away asks for what it is on;
+of that goes what is not in the proposal of all.
 """
 
 # ruff: noqa: E402
