@@ -4,16 +4,27 @@ VENV := .venv
 BIN := $(VENV)/bin
 ONNX := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 
-.PHONY: setup serve test test-spandrel lint bench openapi system-packages manifests deploy-tools check-deploy container-test clean
+.PHONY: setup lock serve test test-spandrel lint bench openapi system-packages manifests deploy-tools check-deploy container-test clean
 
 setup: $(VENV)/.ready
 
 # torch is installed first and alone, so that nothing else can pull another build of it.
-$(VENV)/.ready: pyproject.toml
+$(VENV)/.ready: pyproject.toml requirements/$(ONNX).txt requirements/dev.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet "$$(sed -n 's/^ *"\(torch==[^"]*\)",/\1/p' pyproject.toml)"
-	$(BIN)/pip install --quiet --editable ".[$(ONNX),dev]"
+	$(BIN)/pip install --quiet "$$($(BIN)/python docker/torch_version.py)"
+	$(BIN)/pip install --quiet --require-hashes -r requirements/$(ONNX).txt -r requirements/dev.txt
+	$(BIN)/pip install --quiet --no-deps --editable .
 	touch $@
+
+# After a change of what pyproject.toml requires; `make lock UPGRADE=--upgrade` takes the newest of everything.
+# torch is left out: which build of it is for the machine to say.
+LOCK = $(VENV)/uv/bin/uv pip compile pyproject.toml --quiet $(UPGRADE) --universal --python-version 3.11 \
+  --generate-hashes --no-annotate --override requirements/without-torch.txt --custom-compile-command "make lock"
+lock:
+	test -x $(VENV)/uv/bin/uv || { $(PYTHON) -m venv $(VENV)/uv && $(VENV)/uv/bin/pip install --quiet "uv>=0.9"; }
+	$(LOCK) --extra cpu --extra otel -o requirements/cpu.txt
+	$(LOCK) --extra gpu --extra otel -c requirements/cpu.txt -o requirements/gpu.txt
+	$(LOCK) --extra dev -c requirements/cpu.txt -o requirements/dev.txt
 
 serve: $(VENV)/.ready
 	$(BIN)/retouch serve

@@ -21,7 +21,7 @@ from safetensors.torch import load as load_safetensors
 from models import registry
 from models.network import Network
 
-SHIPPED = Path(__file__).resolve().parent.parent / "weights"
+SHIPPED = Path(__file__).resolve().parent / "weights"  # a link where the code lies, the files in a wheel
 MANIFEST = "manifest.toml"
 
 

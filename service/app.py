@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from service import __version__
 from service.api import health, jobs, models, openapi, page, pictures, problems, select
 from service.api.access import Access
-from service.api.middleware import BodyBounds, Heads, RequestContext
+from service.api.adapters import inference, iopaint, openai
+from service.api.middleware import BodyBounds, Heads, RequestContext, is_probe
 from service.api.services import Services
 from service.cache import make_cache
 from service.cache.answers import Caching
@@ -19,6 +21,7 @@ from service.cache.store import Cache
 from service.callbacks import Callbacks
 from service.contracts import Dispatcher, Jobs, Submit
 from service.observability.metrics import Metrics
+from service.observability.tracing import telemetry
 from service.settings import Settings, listed
 from service.shutdown import Shutdown
 
@@ -95,15 +98,17 @@ def create_app(settings: Settings | None = None, make_room: MakeRoom = configure
 
     app = FastAPI(
         title="Retouch",
+        version=__version__,
         summary="Fill holes in pictures, enlarge them by any factor.",
         lifespan=lifespan,
+        telemetry=telemetry(is_probe),
         docs_url=None,  # the page module has a reference that fetches nothing from elsewhere
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.services = services
     problems.install(app)
-    for module in (pictures, select, jobs, models, health):
+    for module in (pictures, select, jobs, models, health, openai, iopaint, inference):
         app.include_router(module.router)
     page.install(app)
     openapi.install(app)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from service import __version__
 from service.errors import Problem, UsageError
 
 # What takes long to import is imported by the command that needs it: `retouch --help` answers at once.
@@ -228,18 +229,10 @@ ELSEWHERE = {
 }
 
 
-class ShowVersion(argparse.Action):
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib.metadata import version
-
-        print(f"retouch {version('retouch')}")
-        parser.exit()
-
-
 def build_parser(chosen: str) -> argparse.ArgumentParser:
     """With the options of the chosen command alone: others would import what they are made of for nothing."""
     parser = argparse.ArgumentParser("retouch", description=__doc__)
-    parser.add_argument("--version", action=ShowVersion, nargs=0, help="show the version and stop")
+    parser.add_argument("--version", action="version", version=f"retouch {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         subparser = commands.add_parser(name, help=command.help, description=f"{command.help}.")

@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from service.allocator import keep_freed_memory
 from service.errors import Problem
 from service.protocol import BoundedProtocol
-from service.settings import Settings
+from service.settings import Settings, listed
 from service.shutdown import Shutdown
 
 BACKLOG = 2048
@@ -111,6 +111,7 @@ def run_server(
         app,
         backlog=BACKLOG,
         root_path=settings.root_path,
+        forwarded_allow_ips=listed(settings.trusted_proxies),
         log_config=None,
         access_log=False,
         http=cast(Any, partial(BoundedProtocol, max_connections=settings.max_connections)),

@@ -93,6 +93,9 @@ class Settings(BaseSettings):
     root_path: Annotated[str, AfterValidator(prefix)] = Field(
         "", description="prefix under which a proxy serves us, and which it strips"
     )
+    trusted_proxies: Annotated[str, AfterValidator(networks)] = Field(
+        "127.0.0.1", description="addresses and networks whose X-Forwarded-For says who calls"
+    )
     device: Annotated[str, AfterValidator(known_device)] = Field(
         "auto", description="auto, cpu, cuda or cuda:N"
     )

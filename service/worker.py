@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 
 from service.api import health, problems
+from service.api.middleware import is_probe
 from service.cache import make_cache
 from service.cache.answers import Caching
 from service.local.dispatcher import LocalDispatcher, end_process
 from service.observability.metrics import Metrics
+from service.observability.tracing import telemetry
 from service.redis.consumer import Consumer
 from service.redis.fleet import LOSSY, Announcement
 from service.redis.streams import WorkerStreams
@@ -116,7 +118,7 @@ def create_worker(settings: Settings, hosted: Sequence[str]) -> FastAPI:
         finally:
             await worker.stop(shutdown.left(settings.drain))
 
-    app = FastAPI(title="Retouch worker", lifespan=lifespan, openapi_url=None)
+    app = FastAPI(title="Retouch worker", lifespan=lifespan, openapi_url=None, telemetry=telemetry(is_probe))
     app.state.services = Probed(worker, metrics, shutdown)
     problems.install(app)
     app.include_router(health.router)

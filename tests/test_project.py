@@ -46,9 +46,8 @@ def rooms_that_are_imported(tree: ast.Module) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.append(node.module)
     parts = [name.split(".") for name in names]
-    return {part[1] for part in parts if part[0] == "service" and len(part) > 1} | {
-        part[0] for part in parts if part[0] in ("models", "torch")
-    }
+    rooms = {part[1] for part in parts if part[0] == "service" and len(part) > 1}
+    return (rooms - {"__version__"}) | {part[0] for part in parts if part[0] in ("models", "torch")}
 
 
 def test_rooms_import_what_the_map_says():

@@ -46,7 +46,15 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     actions.add_parser("verify", help="compare every file with its digest, and load it")
     export = actions.add_parser("export", help="write a model as ONNX")
     export.add_argument("model")
-    export.add_argument("--onnx", type=Path, required=True)
+    export.add_argument("--onnx", type=Path, required=True, metavar="FILE")
+    export.add_argument(
+        "--scale",
+        type=int,
+        choices=range(1, 9),
+        metavar="N",
+        help="of a whole upscaler; default: its features",
+    )
+    export.add_argument("--sketch", action="store_true", help="keep the input for lines that guide a fill")
     return parser
 
 
@@ -141,9 +149,30 @@ def verify(arguments: argparse.Namespace) -> int:
 def export(arguments: argparse.Namespace) -> int:
     net = manifest.load(arguments.model)
     entry = manifest.installed()[arguments.model]
-    if not registry.get(entry.architecture).exportable:
+    kind = registry.get(entry.architecture)
+    if not kind.exportable:
         raise CheckpointError(f"{entry.architecture} is an algorithm; it has no ONNX form")
-    module, inputs, names = heavy_part(net, entry.task)
-    arguments.onnx.write_bytes(to_onnx(module, inputs, names))
-    print(f"{arguments.onnx}: {', '.join(names)} -> answer, any batch, height and width")
+    if arguments.scale and kind.task != "upscale":
+        raise CheckpointError("only upscalers have a scale")
+    if arguments.sketch and not kind.sketch:
+        raise CheckpointError(f"{entry.architecture} takes no sketch")
+    try:
+        module, inputs, names = heavy_part(net, kind.task, arguments.scale, arguments.sketch)
+    except ValueError as error:
+        raise CheckpointError(f"{arguments.model}: {error}") from error
+    fixed = net.sides.minimum == net.sides.maximum
+    facts = {
+        "model": entry.name,
+        "architecture": entry.architecture,
+        "task": kind.task,
+        "licence": entry.licence,
+        "digest": entry.digest,
+        "inputs": ", ".join(names),
+        "answer": "features" if kind.task == "upscale" and not arguments.scale else "picture",
+        "scale": str(arguments.scale or 1),
+        "sides": f"{net.window} alone" if fixed else f"{net.minimum} or more, multiples of {net.multiple}",
+        "values": "RGB from 0 to 1; mask and sketch are 1 in the hole, and on a line",
+    }
+    arguments.onnx.write_bytes(to_onnx(module, inputs, names, facts))
+    print(f"{arguments.onnx}: {facts['inputs']} -> {facts['answer']}; sides: {facts['sides']}")
     return 0

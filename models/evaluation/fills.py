@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models.evaluation.metrics import WINDOW, blur, luma
+
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
 Hole = npt.NDArray[np.bool_]  # (H, W)
 
@@ -28,6 +30,25 @@ def energy(picture: Pixels, hole: Hole) -> float:
     down = np.square(values[1:] - values[:-1])[hole[1:] & hole[:-1]]
     across = np.square(values[:, 1:] - values[:, :-1])[hole[:, 1:] & hole[:, :-1]]
     return float(down.sum() + across.sum())
+
+
+def line_error(fill: Pixels, truth: Pixels, hole: Hole) -> float:
+    """Degrees between the fill's gradient and the truth's, as the truth's is steep: 90 is chance.
+
+    Contours that break off, bend or change sides are seen, however soft they are.
+    """
+    ours, theirs = slopes(fill)[hole], slopes(truth)[hole]
+    angle = np.degrees(np.abs(np.angle(ours * theirs.conj())))
+    steep = np.abs(theirs)
+    return float((angle * steep).sum() / max(steep.sum(), 1e-9))
+
+
+def slopes(picture: Pixels) -> npt.NDArray[np.complex128]:
+    """The gradient of the luma as a complex number a pixel."""
+    # Softened, so that a contour a pixel or two beside the true one still counts as the same.
+    down, across = np.gradient(blur(np.pad(luma(picture), WINDOW // 2, mode="reflect")))
+    answer: npt.NDArray[np.complex128] = across + 1j * down
+    return answer
 
 
 def patch_distance(fill: Pixels, truth: Pixels, hole: Hole) -> float:

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from models import manifest
-from models.evaluation.fills import Hole, Pixels, gradient_ratio, l1_percent, patch_distance
+from models.evaluation.fills import Hole, Pixels, gradient_ratio, l1_percent, line_error, patch_distance
 from models.evaluation.metrics import luma, psnr, ssim
 from models.features import load_features, perceptual_distance
 from models.network import Network
@@ -25,7 +25,8 @@ Fill = Callable[[Pixels, Hole], Pixels]  # what stands outside the hole is not l
 BANDS = ((0.0, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 1.0))
 ALL = "all"
 RADIUS = 3  # of OpenCV's methods
-MEASURES = ("l1", "psnr", "ssim", "gradient", "patches", "perceptual")
+MEASURES = ("l1", "psnr", "ssim", "gradient", "lines", "patches", "perceptual")
+PLACES = {"l1": 2, "psnr": 2, "gradient": 2, "lines": 1}  # behind the point; 3 for the others
 THUMB = 256
 
 
@@ -92,6 +93,7 @@ def measure(
         "psnr": psnr(fill, truth),
         "ssim": ssim(luma(fill), luma(truth)),
         "gradient": gradient_ratio(fill, truth, hole),
+        "lines": line_error(fill, truth, hole),
         "patches": patch_distance(fill, truth, hole),
     }
     if features is not None:
@@ -170,7 +172,7 @@ def as_markdown(answer: dict[str, Any]) -> str:
     head = [f"| holes | pictures | method | {' | '.join(measures)} |", "| --- " * (len(measures) + 3) + "|"]
     body = [
         f"| {row['holes']} | {row['pictures']} | {row['method']} | "
-        + " | ".join(f"{row[key]:.{2 if key in ('l1', 'psnr', 'gradient') else 3}f}" for key in measures)
+        + " | ".join(f"{row[key]:.{PLACES.get(key, 3)}f}" for key in measures)
         + " |"
         for row in bands
     ]

@@ -2,9 +2,10 @@
 
 The idea is patch-swap's (infer, match, translate), with colours in place of features. `structure` infers, at
 the size that it was trained for; its drawing is brought to the picture's size and made to meet what surrounds
-the hole; PatchMatch finds patches that look like it and copies them; what is smooth in them is moved to the
-drawing's colours. Deep inside a large hole a drawing is no more than a guess, and there copies stay as they
-are: what belongs together in a picture looks better than what lies nearest to the truth.
+the hole; contours that cross the hole are continued in it, and what repeats itself goes on; PatchMatch finds
+patches that look like it and copies them; what is smooth in them is moved to the drawing's colours. Deep inside
+a large hole a drawing is no more than a guess, and there copies stay as they are: what belongs together in a
+picture looks better than what lies nearest to the truth.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.inpainting.contours import continuing
+from models.inpainting.offsets import repeating
 from models.inpainting.patchmatch import GUIDED_LEVELS, PatchMatch
 from models.inpainting.structure import Structure
 from models.layers.smooth import blur, smooth_fill
@@ -42,7 +45,10 @@ class GuidedPatchMatch(Structure):
         picture = image.float()
         drawing = self.drawn(picture, mask, sketch, factor).float().clamp(0, 1)
         guide = torch.where(mask > 0.5, meeting(drawing, picture, mask), picture)
-        return textured(guide, picture, mask, deep(mask, sketch, factor), factor).to(image.dtype)
+        evident = repeating(continuing(guide, picture, mask), picture, mask)
+        if sketch is not None:  # whoever draws decides
+            evident = torch.where((sketch * mask).amax((1, 2, 3), True) > 0, guide, evident)
+        return textured(evident, picture, mask, deep(mask, sketch, factor), factor).to(image.dtype)
 
     def drawn(self, image: Tensor, mask: Tensor, sketch: Tensor | None, factor: float) -> Tensor:
         """What `structure` makes of the picture, `factor` times smaller."""

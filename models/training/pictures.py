@@ -13,12 +13,25 @@ from PIL import Image
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
+# Photographs that judge and are never trained on: how their SHA-256 begins. Repetition and long lines, two
+# of a kind side by side.
+HELD_OUT = (
+    *("8b2c7c679759bb8c", "0659240fd2623a6f", "7ad0c6a07d84027f", "8d10a1d8777e5f59"),  # facades
+    *("51311d44a2304d4a", "55d7ac463eed2834", "ea96183ed4c95849", "78d6bd0956278ad7"),  # facades
+    *("fcd8ddbdbde2c50d", "e865afe2faf321df", "da709c65dd49d62d", "5500f9f32252e5ee"),  # grids
+    *("b6f6e6da58df7c10", "f487cf707685547a", "6107499f87266156", "1109847e986c9566"),  # stones, ornament
+    *("aa746ed1849dde38", "211f98578ff7b1ed", "fa87358b860b5690", "1578de98e25a523e"),  # roofs, tracks
+    *("7a8fbd552d6d4170", "b1b769e28caaa212", "a2430de4e0bcb17f", "04d91fa945c9a3c9"),  # horizons, skies
+)
+DIGITS = 16
+
 
 class Pictures:
     """Read-only uint8 pictures of different sizes, by number."""
 
     def __init__(self, folder: Path, cache: Path, longest: int = 1024) -> None:
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+        files = [path for path in files if digest(path)[:DIGITS] not in HELD_OUT]
         if not files:
             raise FileNotFoundError(f"no pictures in {folder}")
         self.names = [path.name for path in files]
@@ -54,3 +67,7 @@ class Pictures:
         height, width = self.shapes[number]
         start = self.starts[number]
         return self._pixels[start : start + height * width * 3].reshape(height, width, 3)
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -23,10 +23,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
-from safetensors.torch import load_file
-from torch import Tensor, nn
 
+from models.checkpoints import load_public
+from models.checkpoints.files import read_public
 from models.imresize import imresize
 from models.training.degradations import Mix, Picture, degraded
 from models.training.errors import TrainingError
@@ -36,63 +35,18 @@ from models.training.precision import autocast
 FACTOR = 4  # by which the teacher enlarges
 
 
-class DenseBlock(nn.Module):
-    def __init__(self, channels: int, growth: int) -> None:
-        super().__init__()
-        for number in range(1, 5):
-            entering = channels + (number - 1) * growth
-            self.add_module(f"conv{number}", nn.Conv2d(entering, growth, 3, padding=1))
-        self.conv5 = nn.Conv2d(channels + 4 * growth, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        seen = x
-        for number in range(1, 5):
-            seen = torch.cat([seen, F.leaky_relu(self.get_submodule(f"conv{number}")(seen), 0.2)], 1)
-        return torch.add(x, self.conv5(seen), alpha=0.2)
-
-
-class TripleBlock(nn.Module):
-    def __init__(self, channels: int, growth: int) -> None:
-        super().__init__()
-        self.rdb1, self.rdb2, self.rdb3 = (DenseBlock(channels, growth) for _ in range(3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.add(x, self.rdb3(self.rdb2(self.rdb1(x))), alpha=0.2)
-
-
-class Teacher(nn.Module):
-    """RGB in [0, 1], four times larger."""
-
-    def __init__(self, channels: int = 64, growth: int = 32, blocks: int = 23) -> None:
-        super().__init__()
-        self.conv_first = nn.Conv2d(3, channels, 3, padding=1)
-        self.body = nn.Sequential(*(TripleBlock(channels, growth) for _ in range(blocks)))
-        for name in ("conv_body", "conv_up1", "conv_up2", "conv_hr"):
-            self.add_module(name, nn.Conv2d(channels, channels, 3, padding=1))
-        self.conv_last = nn.Conv2d(channels, 3, 3, padding=1)
-
-    def forward(self, image: Tensor) -> Tensor:
-        x = self.conv_first(image)
-        x = x + self.get_submodule("conv_body")(self.body(x))
-        for name in ("conv_up1", "conv_up2"):
-            x = F.leaky_relu(self.get_submodule(name)(F.interpolate(x, scale_factor=2.0)), 0.2)
-        answer: Tensor = self.conv_last(F.leaky_relu(self.get_submodule("conv_hr")(x), 0.2))
-        return answer
-
-
 def load_teacher(file: Path, device: torch.device) -> Callable[[Picture], Picture]:
     """The published network of a file, as a function of uint8 pictures."""
-    state = {key: value.float() for key, value in load_file(file).items()}
-    blocks = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("body."))
-    net = Teacher(state["conv_first.weight"].shape[0], state["body.0.rdb1.conv1.weight"].shape[0], blocks)
-    net.load_state_dict(state)
-    net.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = load_public("esrgan", read_public(file))
+    if net.density != FACTOR:
+        raise TrainingError(f"the teacher has to enlarge by {FACTOR}, not by {net.density}")
+    net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def answer(small: Picture) -> Picture:
         image = torch.tensor(small, device=device).permute(2, 0, 1)[None].float() / 255
         with autocast(device):
-            large = net(image.to(memory_format=torch.channels_last))[0].float()
+            large = net.features(image.to(memory_format=torch.channels_last))[0].float()  # type: ignore[operator]
         return (large.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).cpu().numpy()
 
     return answer
@@ -178,7 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser("models.training.teacher")
     parser.add_argument("config", type=Path, help="a config with a table recipe.lessons")
     parser.add_argument("--data", type=Path, required=True, help="folder of photographs")
-    parser.add_argument("--teacher", type=Path, required=True, help="Real-ESRGAN's weights, safetensors")
+    parser.add_argument("--teacher", type=Path, required=True, help="Real-ESRGAN's public weights")
     parser.add_argument("--cache", type=Path, required=True, help="where they are kept")
     parser.add_argument("--count", type=int, required=True, help="of lessons, with those that are there")
     arguments = parser.parse_args()

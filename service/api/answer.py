@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from collections.abc import Awaitable
 from typing import TypeVar
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from service.api.services import Services
-from service.api.uploads import Upload
-from service.cache.answers import known
+from service.api.uploads import JSON, Upload, sent_type
+from service.cache.answers import about, known
 from service.errors import BadRequest, Cancelled
 from service.formats import is_lossy
 from service.observability.logs import request_id
@@ -52,16 +53,24 @@ def work_of(at: Services, kind: TaskKind, upload: Upload, owner: str) -> Work:
 
 
 async def answer(request: Request, at: Services, work: Work) -> Response:
-    etag = f'"{work.key}"'
+    result, headers = await answered(request, at, work)
+    tags = (tag.strip() for tag in request.headers.get("if-none-match", "").split(","))
+    if headers["X-Cache"] == "hit" and headers["ETag"] in tags:
+        # Only of what was answered before: whoever makes up a tag learns nothing by it.
+        return Response(status_code=304, headers={"ETag": headers["ETag"], "X-Model": work.model})
+    if sent_type(request) == JSON and "image/" not in request.headers.get("accept", ""):
+        return JSONResponse({"image": in_base64(result), **about(result)}, headers=headers)
+    return respond(result, headers)
+
+
+async def answered(request: Request, at: Services, work: Work) -> tuple[Result, dict[str, str]]:
+    """The work's result, and what the headers say of it."""
     started = time.perf_counter()
     found = await known(at.cache, work.key)
     looked_up = time.perf_counter() - started
-    if found and etag in (tag.strip() for tag in request.headers.get("if-none-match", "").split(",")):
-        # Only of what was answered before: whoever makes up a tag learns nothing by it.
-        return Response(status_code=304, headers={"ETag": etag, "X-Model": work.model})
     if found:
         at.metrics.cache.labels("hit").inc()
-        return respond(found, etag, "hit", looked_up)
+        return found, headers_of(found, work.key, "hit", looked_up)
 
     state: CacheState = "miss" if at.cache.available else "bypass"
     at.metrics.cache.labels(state).inc()
@@ -71,17 +80,25 @@ async def answer(request: Request, at: Services, work: Work) -> Response:
         return await at.submit(Run(work, deadline, looked_up=True))
 
     result, joined = await unless_gone(request, at.flights.run(work.key, compute))
-    return respond(result, etag, "shared" if joined else state, looked_up)
+    return result, headers_of(result, work.key, "shared" if joined else state, looked_up)
 
 
-def respond(result: Result, etag: str, cache_state: CacheState, looked_up: float) -> Response:
+def headers_of(result: Result, tag: str, cache_state: CacheState, looked_up: float = 0.0) -> dict[str, str]:
     timings = {**result.timings, "cache": looked_up}
     headers = {
-        "ETag": etag,
+        "ETag": f'"{tag}"',
         "X-Model": result.model,
         "X-Cache": cache_state,
         "Server-Timing": ", ".join(f"{name};dur={value * 1000:.1f}" for name, value in timings.items()),
     }
     if result.hole is not None:
         headers["X-Hole"] = f"{result.hole:.4f}"
+    return headers
+
+
+def respond(result: Result, headers: dict[str, str]) -> Response:
     return Response(result.content, media_type=result.media_type, headers=headers)
+
+
+def in_base64(result: Result) -> str:
+    return base64.b64encode(result.content).decode()

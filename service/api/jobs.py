@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from service.api.answer import respond, work_of
-from service.api.openapi import LOCATION, STRING, UPLOAD, form, json_of, picture, problems, ref
+from service.api.answer import headers_of, respond, work_of
+from service.api.openapi import LOCATION, OWN_ID, STRING, UPLOAD, form, json_of, picture, problems, ref
 from service.api.services import Services, services
 from service.api.uploads import read_upload
 from service.contracts import FINAL, GONE, Job, NewJob, scoped_key
@@ -71,7 +71,7 @@ for kind in TASKS.values():
         summary=f"{kind.summary}, later",
         status_code=202,
         responses={202: json_of(ref("Job"), "The job that was made", **LOCATION), **problems(*UPLOAD)},
-        openapi_extra=form(kind, callback_url=CALLBACK) | {"parameters": [IDEMPOTENCY]},
+        openapi_extra=form(kind, callback_url=CALLBACK) | {"parameters": [OWN_ID, IDEMPOTENCY]},
     )
 
 
@@ -105,7 +105,7 @@ async def result(id: str, request: Request) -> Response:
             raise NotReady("The job is not over yet; follow /events, or come back.", retry_after=1)
         if isinstance(outcome, Problem):
             raise outcome
-        return respond(outcome, f'"{id}"', "bypass", 0.0)
+        return respond(outcome, headers_of(outcome, id, "bypass"))
 
 
 @router.get(

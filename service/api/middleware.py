@@ -17,7 +17,12 @@ from service.observability.logs import FIELDS, request_id
 from service.observability.metrics import Metrics
 
 log = logging.getLogger("retouch.request")
+PROBES = {"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def is_probe(scope: Scope) -> bool:
+    return scope["path"].removeprefix(scope.get("root_path", "")) in PROBES
 
 
 class RequestContext:
@@ -65,8 +70,11 @@ class RequestContext:
             # The route's template, not the path: a caller must not be able to invent label values.
             route = getattr(scope.get("route"), "path", "unmatched")
             self.metrics.request_seconds.labels(route, str(status)).observe(seconds)
-            fields = {"method": scope["method"], "route": route, "status": status, **fields}
-            log.info("request", extra={FIELDS: {**fields, "seconds": round(seconds, 4)}})
+            client, _ = scope.get("client") or ("", 0)
+            fields = {"method": scope["method"], "route": route, "status": status, "client": client, **fields}
+            # Whoever probes every few seconds would drown everybody else.
+            level = logging.DEBUG if route in PROBES and status < 400 else logging.INFO
+            log.log(level, "request", extra={FIELDS: {**fields, "seconds": round(seconds, 4)}})
             request_id.reset(token)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import TypeAdapter
 
-from service.api.uploads import Form
+from service.api.uploads import JSON, Form
 from service.contracts import Job
 from service.work import MEDIA_TYPES, TASKS
 
@@ -15,6 +15,7 @@ Schema = dict[str, Any]
 Responses = dict[int | str, dict[str, Any]]
 
 BINARY: Schema = {"type": "string", "format": "binary"}
+BASE64: Schema = {"type": "string", "format": "byte"}
 PROBLEMS = {
     400: "malformed request",
     401: "no valid API key",
@@ -39,6 +40,12 @@ def header(text: str, **schema: Any) -> Schema:
 
 
 REQUEST_ID = {"X-Request-ID": header("Names this request in the log.")}
+OWN_ID: Schema = {
+    "name": "X-Request-ID",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "description": "The name to give this request, of 64 letters at most."},
+}
 PICTURE_HEADERS = {
     "ETag": header("What the answer is: equal for equal pictures, parameters and weights."),
     "X-Model": header("The model that answered."),
@@ -48,8 +55,9 @@ PICTURE_HEADERS = {
 }
 LOCATION = {"Location": header("Where the job is.")}
 RETRY_AFTER = {"Retry-After": header("Seconds.", type="integer")}
+IGNORED = "X-Ignored"  # what another protocol's client sent that means nothing here
 # All that a page of another origin may read.
-HEADERS = [*PICTURE_HEADERS, *REQUEST_ID, *LOCATION, *RETRY_AFTER]
+HEADERS = [*PICTURE_HEADERS, *REQUEST_ID, *LOCATION, *RETRY_AFTER, IGNORED]
 
 
 def ref(name: str) -> Schema:
@@ -91,6 +99,10 @@ MODEL = of_model(
     architecture=STRING,
     digest=STRING | {"description": "SHA-256 of the weights."},
     licence=STRING,
+    restores={
+        "type": "boolean",
+        "description": "Whether it changes a picture at its own size, too.",
+    },
     limits=of_model(
         window={"type": "integer", "description": "Pixels a side that the network works on."},
         sketch={"type": "boolean", "description": "Whether it takes a sketch."},
@@ -99,6 +111,19 @@ MODEL = of_model(
     resident={"type": "boolean", "description": "Whether it is on the device."},
     device_bytes={"type": "integer"},
 ) | {"required": ["name", "task", "default"]}
+
+ANSWER = of_model(
+    image=BASE64,
+    media_type=STRING | {"enum": list(MEDIA_TYPES.values())},
+    model=STRING,
+    width={"type": "integer"},
+    height={"type": "integer"},
+    hole={"type": ["number", "null"], "description": "Share of the picture that was filled."},
+    windows={"type": "integer", "description": "Pieces that it was computed in."},
+) | {
+    "description": "The answer to a request in JSON whose Accept names no picture.",
+    "required": ["image", "media_type", "model", "width", "height", "hole", "windows"],
+}
 
 
 NULL: Schema = {"type": "null"}
@@ -133,14 +158,21 @@ def without_null(schema: Schema) -> Schema:
 def form(kind: Form, **more: Schema) -> Schema:
     """The `openapi_extra` of a route: files and parameters in the form, where every client can send them."""
     parameters = kind.parameters.model_json_schema()["properties"]
-    properties = {name: BINARY | {"description": text} for name, text in kind.files.items()}
-    properties |= {name: without_null(body) for name, body in parameters.items()} | more
-    schema = {"type": "object", "properties": properties, "required": ["image"]}
+    rest = {name: without_null(body) for name, body in parameters.items()} | more
+
+    def body(file: Schema) -> Schema:
+        files = {name: file | {"description": text} for name, text in kind.files.items()}
+        return {"schema": {"type": "object", "properties": files | rest, "required": ["image"]}}
+
     text = "Parameters are read from the query as well; given in both places they must be equal."
     if kind.bare:
         text += " The picture alone may be the body, with its content type, and parameters in the query."
-    content = {"multipart/form-data": {"schema": schema}}
-    return {"requestBody": {"required": True, "content": content}, "description": text}
+    content = {"multipart/form-data": body(BINARY), JSON: body(BASE64)}
+    return {
+        "requestBody": {"required": True, "content": content},
+        "parameters": [OWN_ID],
+        "description": text,
+    }
 
 
 def problems(*statuses: int) -> Responses:
@@ -156,9 +188,10 @@ def problems(*statuses: int) -> Responses:
     return documented
 
 
-def picture(*statuses: int) -> Responses:
+def picture(*statuses: int, in_json: bool = False) -> Responses:
     """An answer that is a picture, or one of these problems."""
     content = {media_type: {"schema": BINARY} for media_type in MEDIA_TYPES.values()}
+    content |= {JSON: {"schema": ref("Answer")}} if in_json else {}
     headers = PICTURE_HEADERS | REQUEST_ID
     known = {"description": "The answer that If-None-Match names", "headers": headers}
     return {
@@ -181,7 +214,7 @@ def install(app: FastAPI) -> None:
         if app.openapi_schema is None:
             document = made()
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            schemas |= {"Problem": PROBLEM, "Model": MODEL, "Job": job_schema()}
+            schemas |= {"Problem": PROBLEM, "Model": MODEL, "Job": job_schema(), "Answer": ANSWER}
             document["components"]["securitySchemes"] = {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},

@@ -14,7 +14,9 @@ from service.api.services import services
 from service.api.uploads import read_upload
 from service.work import TASKS, TaskKind
 
-router = APIRouter(tags=["pictures"], responses=picture(*UPLOAD), default_response_class=Response)
+router = APIRouter(
+    tags=["pictures"], responses=picture(*UPLOAD, in_json=True), default_response_class=Response
+)
 
 
 def route(kind: TaskKind) -> Callable[[Request], Awaitable[Response]]:

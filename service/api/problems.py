@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import http
 import math
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
@@ -32,6 +34,25 @@ def from_problem(problem: Problem) -> Response:
     if problem.status == http.HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = 'Bearer realm="Retouch"'
     return response
+
+
+def route_that_says(members: Callable[[Problem], dict[str, Any]]) -> type[APIRoute]:
+    """Routes whose problems have the members that another protocol's clients look for, beside their own."""
+
+    class Route(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def handled(request: Request) -> Response:
+                try:
+                    return await handle(request)
+                except Problem as problem:
+                    extra = problem.extra | members(problem)
+                    raise type(problem)(problem.detail, retry_after=problem.retry_after, **extra) from problem
+
+            return handled
+
+    return Route
 
 
 def install(app: FastAPI) -> None:

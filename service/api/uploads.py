@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import binascii
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
@@ -16,6 +18,9 @@ from service.errors import BadRequest, Cancelled, UnsupportedImage, nearest
 from service.work import ALIASES, MEDIA_TYPES
 
 MAX_FIELDS = 16
+JSON = "application/json"
+MOST_MARKS = 2000  # quotes, commas and brackets
+DATA_URL = re.compile(r"data:[^,]{0,200},")
 
 
 class Parser(MultiPartParser):
@@ -50,19 +55,25 @@ class Form(Protocol):
         """Whether the picture alone may be the body."""
 
 
+def sent_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 async def read_upload(request: Request, kind: Form) -> Upload:
     """The form's files and all parameters, from the form, the query and, where it may be, a bare picture."""
     upload = Upload()
     for name, value in request.query_params.multi_items():
         upload.put_field(name, value)
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    content_type = sent_type(request)
     try:
         if content_type == "multipart/form-data":
             await _read_multipart(request, set(kind.files), upload)
+        elif content_type == JSON:
+            _read_json(await request.body(), set(kind.files), upload)
         elif kind.bare and (content_type.startswith("image/") or content_type == "application/octet-stream"):
             upload.files["image"] = await request.body()
         else:
-            accepted = "multipart/form-data" + (
+            accepted = f"multipart/form-data, {JSON}" + (
                 " or a picture with its image content type" if kind.bare else ""
             )
             raise UnsupportedImage(f"The body must be {accepted}, not {content_type[:100] or 'untyped'}.")
@@ -92,6 +103,36 @@ def preferred_format(accept: str) -> str | None:
             choices.append((share, named, -place, name))
     _, named, _, best = max(choices, default=(0.0, False, 0, ""))
     return best if named else None
+
+
+def from_base64(name: str, text: Any) -> bytes:
+    """A file that came as text; as a data: URL, too."""
+    try:
+        encoded = DATA_URL.sub("", text, count=1) if text.startswith("data:") else text
+        return binascii.a2b_base64(encoded.encode().translate(None, b" \t\r\n"), strict_mode=True)
+    except (AttributeError, ValueError):
+        raise BadRequest(f"{name!r} is a file: in JSON it is a string, the file in base64.") from None
+
+
+def _read_json(body: bytes, wanted: set[str], upload: Upload) -> None:
+    # Base64 has none of these. Each may cost twenty times its size in memory.
+    if sum(map(body.count, (b'"', b",", b"[", b"{"))) > MOST_MARKS:
+        raise BadRequest(
+            "The JSON has too many parts: it is one object, with files in base64 and parameters."
+        )
+    try:
+        sent = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"The body is not JSON: {str(error)[:100]}.") from None
+    if not isinstance(sent, dict):
+        raise BadRequest("The body must be a JSON object, with files in base64 and parameters by name.")
+    for name, value in sent.items():
+        if value is None:
+            continue
+        if name in wanted:
+            upload.files[name] = from_base64(name, value)
+        else:
+            upload.put_field(name, value if isinstance(value, str) else json.dumps(value))
 
 
 async def _read_multipart(request: Request, wanted: set[str], upload: Upload) -> None:

@@ -97,6 +97,7 @@ class Catalogue:
             "architecture": entry.architecture,
             "digest": entry.digest,
             "licence": entry.licence,
+            "restores": traits.restores,
             "limits": {"window": traits.window, "sketch": traits.sketch, "seed": traits.draws},
         }
 

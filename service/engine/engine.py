@@ -209,8 +209,9 @@ class Engine:
             ticket.start(started)
         answers = run_isolated(run, windows)
         seconds = time.monotonic() - started
-        self._metrics.compute_seconds.observe(seconds)
-        self._metrics.batch_size.observe(len(windows))
+        labels = model, self._catalogue.entry(model).task
+        self._metrics.compute_seconds.labels(*labels).observe(seconds)
+        self._metrics.batch_size.labels(*labels).observe(len(windows))
         with self._wake:
             self._free_at = 0.0
             self._pace.observe(model, sum(window.weight for window in windows), seconds)

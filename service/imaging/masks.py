@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +38,19 @@ def hole_from_alpha(picture: Picture) -> Plane | None:
         return None
     hole = 255 - to_bytes(picture.alpha)
     return hole if hole.any() else None
+
+
+def without_hidden_colours(picture: Picture) -> Picture:
+    """Where nothing is seen, the colour of the nearest pixel that is: enlarged, it reaches what is seen."""
+    hidden = picture.alpha == 0
+    if hidden.all():
+        return picture
+    _, nearest = cv2.distanceTransformWithLabels(
+        hidden.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    colours = np.zeros((nearest.max() + 1, 3), picture.pixels.dtype)
+    colours[nearest[~hidden]] = picture.pixels[~hidden]
+    return replace(picture, pixels=colours[nearest])
 
 
 def check_size(picture: Picture, size: tuple[int, int], what: str) -> None:

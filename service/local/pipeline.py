@@ -32,10 +32,17 @@ from service.imaging.decode import Header, decode, read_header
 from service.imaging.encode import encode
 from service.imaging.extend import NO_MARGINS, margins
 from service.imaging.limits import Limits
-from service.imaging.masks import decode_mask, decode_sketch, hole_from_alpha, shape_hole
+from service.imaging.masks import (
+    decode_mask,
+    decode_sketch,
+    hole_from_alpha,
+    shape_hole,
+    without_hidden_colours,
+)
 from service.imaging.picture import Picture
 from service.imaging.windows import HoleWindow, Mask, core_region, cut, plan_holes, plan_tiles, target_size
 from service.local.budget import Budget
+from service.observability import tracing
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.work import MEDIA_TYPES, InpaintParameters, Result, Run, UpscaleParameters, Work
@@ -103,6 +110,7 @@ class Course:
         self.windows = 0
         self.limits = replace(pipeline.limits, seconds=run.deadline.left)
         self._decoded = decoded
+        self._trace = tracing.here()
         self._last: Future[Any] = Future()  # the newest call on a thread
         self._last.set_result(None)
 
@@ -164,9 +172,10 @@ class Course:
                 [header], read_picture, image, limits, parameters.keep_metadata
             )
             traits = self.at.catalogue.traits(self.work.model)
-            if vertical == horizontal == 1 and not traits.restores:
+            same = vertical == horizontal == 1
+            if same and not traits.restores:
                 return await self.result(lambda: picture)
-            if alpha is not None:
+            if alpha is not None and not same:
                 alpha = await self.enlarge(self.work.model, alpha, factors, out)
             pixels = await self.enlarge(self.work.model, picture.pixels, factors, out)
             return await self.result(lambda: enlarged(picture, pixels, alpha))
@@ -187,6 +196,8 @@ class Course:
         self.windows += len(windows)
         self.timings["queue"] += computed.queue
         self.timings["compute"] += computed.compute
+        tracing.measured("queue", self._trace, computed.queue, ago=computed.compute)
+        tracing.measured("compute", self._trace, computed.compute, model=model, windows=len(windows))
         return computed.outputs
 
     async def result(self, make: Callable[[], Picture], hole: float | None = None) -> Result:
@@ -198,12 +209,12 @@ class Course:
             return picture, to_bytes(picture, parameters.format, parameters.quality)
 
         picture, content = await self.thread(self.at.encoders, "encode", encoded)
-        metrics = self.at.metrics
-        metrics.decode_seconds.observe(self.timings["decode"])
-        metrics.encode_seconds.observe(self.timings["encode"])
-        metrics.job_windows.observe(self.windows)
+        metrics, labels = self.at.metrics, (self.work.model, self.work.task)
+        metrics.decode_seconds.labels(*labels).observe(self.timings["decode"])
+        metrics.encode_seconds.labels(*labels).observe(self.timings["encode"])
+        metrics.job_windows.labels(*labels).observe(self.windows)
         if self.windows:
-            metrics.queue_seconds.observe(self.timings["queue"])
+            metrics.queue_seconds.labels(*labels).observe(self.timings["queue"])
         return Result(
             content,
             MEDIA_TYPES[parameters.format],
@@ -238,7 +249,8 @@ class Course:
             if found := self.run.obstacle():
                 raise found[1]
             started = time.perf_counter()
-            answer = call(*args, **options)
+            with tracing.stage(stage, self._trace):
+                answer = call(*args, **options)
             self.timings[stage] += time.perf_counter() - started
             return answer
 
@@ -318,7 +330,7 @@ def read_picture(image: bytes, limits: Limits, keep_metadata: bool) -> tuple[Pic
     alpha = picture.alpha
     if alpha is None or (alpha == alpha[0, 0]).all():
         return picture, None
-    return picture, np.broadcast_to(alpha[..., None], (*alpha.shape, 3))
+    return without_hidden_colours(picture), np.broadcast_to(alpha[..., None], (*alpha.shape, 3))
 
 
 def enlarged(picture: Picture, pixels: Pixels, alpha: Pixels | None) -> Picture:

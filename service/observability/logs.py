@@ -7,6 +7,8 @@ import logging
 import sys
 from contextvars import ContextVar
 
+from service.observability.tracing import ids
+
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 FIELDS = "fields"  # `extra={FIELDS: {...}}` on a log call becomes keys of its line
@@ -22,7 +24,7 @@ class JsonFormatter(logging.Formatter):
         }
         if current := request_id.get():
             line["request_id"] = current
-        line |= getattr(record, FIELDS, {})
+        line |= ids() | getattr(record, FIELDS, {})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    generate_latest,
+)
+
+from service import __version__
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -18,15 +28,21 @@ class Metrics:
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
             return Histogram(f"retouch_{name}", text, labels, buckets=buckets, registry=registry)
 
+        def of_work(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+            return histogram(name, text, buckets, "model", "task")
+
+        ProcessCollector(registry=registry)
+        self.build = Info("retouch_build", "What runs", registry=registry)
+        self.build.info({"version": __version__})
         self.request_seconds = histogram(
             "request_seconds", "Whole request, by route and status", SECONDS, "route", "status"
         )
-        self.decode_seconds = histogram("decode_seconds", "Decoding a job's pictures", SECONDS)
-        self.queue_seconds = histogram("queue_seconds", "A job's wait for the device", SECONDS)
-        self.compute_seconds = histogram("compute_seconds", "One batch on the device", SECONDS)
-        self.encode_seconds = histogram("encode_seconds", "Encoding a job's answer", SECONDS)
-        self.batch_size = histogram("batch_size", "Windows that ran together", COUNTS)
-        self.job_windows = histogram("job_windows", "Windows of a job", COUNTS)
+        self.decode_seconds = of_work("decode_seconds", "Decoding a job's pictures", SECONDS)
+        self.queue_seconds = of_work("queue_seconds", "A job's wait for the device", SECONDS)
+        self.compute_seconds = of_work("compute_seconds", "One batch on the device", SECONDS)
+        self.encode_seconds = of_work("encode_seconds", "Encoding a job's answer", SECONDS)
+        self.batch_size = of_work("batch_size", "Windows that ran together", COUNTS)
+        self.job_windows = of_work("job_windows", "Windows of a job", COUNTS)
         self.queue_depth = Gauge("retouch_queue_depth", "Windows waiting", registry=registry)
         self.device_bytes = Gauge(
             "retouch_device_bytes", "Device memory of a resident model", ("model",), registry=registry

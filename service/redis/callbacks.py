@@ -94,5 +94,7 @@ class CallbackQueue:
         await self._drop(entry)
 
     async def _drop(self, entry: bytes) -> None:
-        await self._client.xack(CALLBACKS, CALLERS, entry)
-        await self._client.xdel(CALLBACKS, entry)
+        async with self._client.pipeline(transaction=True) as pipe:
+            pipe.xack(CALLBACKS, CALLERS, entry)
+            pipe.xdel(CALLBACKS, entry)
+            await pipe.execute()

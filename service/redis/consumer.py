@@ -12,13 +12,14 @@ from typing import Any
 from service.averages import Average
 from service.contracts import Outcome, Submit
 from service.errors import ComputeFailed, DeadlineExceeded, Poisoned, Problem, Unavailable
+from service.observability import tracing
 from service.observability.logs import request_id
 from service.observability.metrics import Metrics
 from service.redis.connections import FAILURES, Backoff, persist
 from service.redis.fleet import Announcement
 from service.redis.progress import reporting
 from service.redis.streams import Entry, WorkerStreams
-from service.redis.wire import deadline_from, work_from
+from service.redis.wire import deadline_from, trace_from, work_from
 from service.shutdown import end
 from service.work import Progress, Run, Work
 
@@ -211,8 +212,9 @@ class Consumer:
                 run = Run(work, deadline_from(upload, seconds), progress)
                 run.looked_up = not watched  # by the API, right before
                 self._held[entry] = run
-                request_id.set(run.work.request_id)
-                result = await self._submit(run)
+                request_id.set(work.request_id)
+                with tracing.continued(trace_from(upload), "work", model=work.model, task=work.task):
+                    result = await self._submit(run)
             # Whoever looked after the deadline has been told that it failed.
             return run.deadline.exceeded() if run.deadline.left <= 0 else result
         except Problem as problem:

@@ -95,6 +95,8 @@ class RedisJobs:
             return None
         with reachable():
             stored = await self._client.hgetall(keys.outcome(id))
+        if not stored and job.state == "done":
+            raise NotFound(GONE)  # its record outlives its answer by a moment, or by what Redis evicts
         return outcome_from(stored) if stored else LATE
 
     async def delete(self, id: str) -> None:

@@ -17,6 +17,7 @@ from service import errors
 from service.cache.answers import about, result_from
 from service.contracts import Outcome, problem_summary
 from service.errors import ComputeFailed, Problem, Unavailable
+from service.observability import tracing
 from service.work import TASKS, Deadline, Result, Task, Work
 
 log = logging.getLogger("retouch.wire")
@@ -32,7 +33,7 @@ OPTIONS: dict[Task, set[str]] = {name: set(kind.parameters.model_fields) for nam
 
 
 def upload_fields(work: Work, deadline: Deadline) -> dict[str, bytes]:
-    head = {
+    head: dict[str, Any] = {
         "task": work.task,
         "model": work.model,
         "request_id": work.request_id,
@@ -42,6 +43,8 @@ def upload_fields(work: Work, deadline: Deadline) -> dict[str, bytes]:
         "parameters": work.parameters.model_dump(exclude_defaults=True),
         "limit": {"setting": deadline.setting, "seconds": deadline.seconds},
     }
+    if trace := tracing.carried():
+        head["trace"] = trace
     return {"head": json.dumps(head).encode(), **work.files}
 
 
@@ -60,6 +63,15 @@ def work_from(upload: Mapping[bytes, bytes]) -> Work:
         head.get("request_id", ""),
         head.get("owner", ""),
         head.get("weights", ""),
+    )
+
+
+def trace_from(upload: Mapping[bytes, bytes]) -> dict[str, str]:
+    sent = json.loads(upload[b"head"]).get("trace")
+    return (
+        {key: value for key, value in sent.items() if isinstance(value, str)}
+        if isinstance(sent, dict)
+        else {}
     )
 
 

@@ -9,15 +9,17 @@ import { key, patiently } from "./server.js";
 export const sketchless = () =>
   offer.models.find(({ name }) => name === element("inpaint-model").value)?.limits?.sketch === false;
 
+const called = ({ task, name, restores }) =>
+  task === "inpaint" ? name : `${restores ? "Restore" : "Keep exactly"} (${name})`;
+
 export const learn = async () => {
   const failed = (error, wait) => say(`The list of models did not come: ${error.message} Trying again in ${wait} s.`, true);
   const [{ models }, limits] = await Promise.all([patiently("models", failed), patiently("limits", failed)]);
   Object.assign(offer, { models, limits });
-  for (const task of ["inpaint", "upscale"]) {
-    const select = element(`${task}-model`);
-    for (const model of models.filter((candidate) => candidate.task === task)) {
-      select.add(new Option(model.name, model.name, model.default, model.default));
-    }
+  for (const model of models) {
+    // Which one enlarges by itself depends on the picture.
+    const preset = model.default && model.task === "inpaint";
+    element(`${model.task}-model`).add(new Option(called(model), model.name, preset, preset));
   }
   element("key-row").open = limits.keys && !key.get();
   if (element("status").classList.contains("error")) say("Pictures go to this server alone.");

@@ -10,7 +10,8 @@ import { Picture } from "./picture.js";
 export const upload = (task, options) => {
   const form = new FormData();
   form.append("image", album.now.picture.blob, "image");
-  form.append("model", element(`${task}-model`).value);
+  const model = element(`${task}-model`).value;
+  if (model) form.append("model", model);
   // Metadata stays with every picture on the way; the last step decides.
   for (const [name, value] of Object.entries({ keep_metadata: true, ...options })) form.append(name, value);
   return form;

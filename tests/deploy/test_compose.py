@@ -104,7 +104,12 @@ def test_prometheus_finds_every_process():
     assert found == {("api", Settings().port), ("worker", Settings().worker_port)}
 
 
-ENDINGS = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
+ENDINGS = {
+    "counter": ("_total",),
+    "gauge": ("",),
+    "histogram": ("_bucket", "_sum", "_count"),
+    "info": ("_info",),
+}
 
 
 def exported() -> dict[str, set[str]]:
@@ -115,6 +120,8 @@ def exported() -> dict[str, set[str]]:
             [family] = metric.collect()
             for ending in ENDINGS[family.type]:
                 labels = set(metric._labelnames) | ({"le"} if ending == "_bucket" else set())
+                if family.type == "info":
+                    labels |= family.samples[0].labels.keys()
                 series[family.name + ending] = labels
     return series
 
@@ -128,6 +135,8 @@ def test_the_dashboard_asks_for_metrics_and_labels_that_exist(expression):
     names = set(re.findall(r"\bretouch_\w+", expression))
     assert names
     assert names <= set(series)
+    for process in re.findall(r"\bprocess_\w+", expression):
+        assert process in Metrics().exposition().decode()
     scrape = {"instance", "job"}
     for labels in re.findall(r"by \(([^)]*)\)", expression):
         wanted = {label.strip() for label in labels.split(",")} - scrape

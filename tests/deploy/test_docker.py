@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from service.cli import main
 
@@ -72,19 +76,42 @@ def test_what_is_copied_is_in_the_build_context_and_in_the_tree():
             assert (ROOT / name).exists()
 
 
-def requirements(what: str) -> list[str]:
-    command = [sys.executable, str(ROOT / "docker" / "requirements.py"), what]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
-def test_the_libraries_are_those_of_the_project():
-    [torch] = requirements("torch")
-    assert re.fullmatch(r"torch==[\d.]+", torch)
-    for extra, runtime in (("cpu", "onnxruntime>"), ("gpu", "onnxruntime-gpu>")):
-        listed = requirements(extra)
-        assert torch in listed
-        assert any(line.startswith("fastapi") for line in listed)
-        assert any(line.startswith(runtime) for line in listed)
+def locked(name: str) -> dict[str, Version]:
+    """Version of each package that the lock file pins; each has digests, and no address."""
+    text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+    assert "://" not in text
+    pins = re.findall(r"^([\w.-]+)==(\S+)(.*(?:\n    .*)*)", text, re.MULTILINE)
+    assert all("--hash=sha256:" in rest for _, _, rest in pins)
+    return {canonicalize_name(name): Version(version) for name, version, _ in pins}
+
+
+@pytest.mark.parametrize(("name", "extras"), [("cpu", "cpu otel"), ("gpu", "gpu otel"), ("dev", "dev otel")])
+def test_the_lock_files_pin_what_the_project_requires(name, extras):
+    pins = locked(name)
+    lines = [*PROJECT["dependencies"]]
+    for extra in extras.split():
+        lines += PROJECT["optional-dependencies"][extra]
+    for wanted in map(Requirement, lines):
+        if wanted.name not in ("torch", "retouch"):
+            assert pins[canonicalize_name(wanted.name)] in wanted.specifier, "run `make lock`"
+    assert "torch" not in pins  # which build of it is for the machine to say
+    both = locked("cpu").keys() & pins.keys()
+    assert all(locked("cpu")[package] == pins[package] for package in both)
+
+
+def test_torch_is_that_of_the_project():
+    command = [sys.executable, str(ROOT / "docker" / "torch_version.py")]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    assert said in PROJECT["dependencies"]
+    assert re.fullmatch(r"torch==[\d.]+", said)
+
+
+def test_the_images_say_what_is_in_them():
+    for stage in ("libraries-cpu", "libraries-cuda"):
+        assert any("sbom.json" in line and "--require-hashes" in line for line in stages()[stage])
 
 
 def test_a_broken_weights_file_fails_the_build(tmp_path, monkeypatch, capsys):

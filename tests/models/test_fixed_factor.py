@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -140,6 +141,17 @@ def test_any_factor_comes_out_of_the_one(name: str, arguments: dict[str, int]) -
         assert net(image, scale).shape == (2, 3, enlarged(9, down), enlarged(7, across))
     with pytest.raises(ValueError, match="smaller"):
         net(image, 0.9)
+
+
+@torch.inference_mode()
+def test_a_dense_block_sees_all_before_it() -> None:
+    block = seeded("esrgan", {"channels": 4, "growth": 2, "blocks": 1}).blocks[0].dense[0]
+    x = torch.rand(1, 4, 5, 5)
+    *layers, last = block.layers
+    seen = [x]
+    for layer in layers:
+        seen.append(F.leaky_relu(layer(torch.cat(seen, 1)), 0.2))
+    torch.testing.assert_close(block(x), x + 0.2 * last(torch.cat(seen, 1)))
 
 
 @pytest.mark.parametrize("scale", ["1", "1.5", "2.7", "6"])

@@ -11,12 +11,14 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
+import models
+from models.checkpoints import importers, load_public
 from models.imresize import imresize
 from models.training import train
 from models.training.errors import TrainingError
 from models.training.pictures import Pictures
 from models.training.restore import RestoreConfig, RestoreRecipe
-from models.training.teacher import Lessons, LessonsConfig, Teacher, load_teacher, main
+from models.training.teacher import Lessons, LessonsConfig, load_teacher, main
 
 CPU = torch.device("cpu")
 SMALL = LessonsConfig(side=24, seed=3)
@@ -52,34 +54,34 @@ def pictures(photographs, tmp_path):
     return Pictures(photographs, tmp_path / "cache")
 
 
+def teacher(folder, **arguments):
+    """A public file of such a network."""
+    torch.manual_seed(0)
+    file = folder / "teacher.safetensors"
+    save_file(importers()["esrgan"].to_public(models.create("esrgan", **arguments)), file)
+    return file
+
+
 @pytest.fixture
 def teacher_file(tmp_path):
-    torch.manual_seed(0)
-    file = tmp_path / "teacher.safetensors"
-    save_file(Teacher(channels=8, growth=4, blocks=2).state_dict(), file)
-    return file
+    return teacher(tmp_path, channels=8, growth=4, blocks=2)
 
 
 def test_the_teacher_is_read_from_its_file_and_enlarges_by_four(teacher_file):
     small = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
-    net = Teacher(channels=8, growth=4, blocks=2)
-    net.load_state_dict(load_file(teacher_file))
+    net = load_public("esrgan", load_file(teacher_file))
     image = torch.from_numpy(small).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():
-        expected = net(image)[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255
+        expected = net(image, 4)[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255
     answer = load_teacher(teacher_file, CPU)(small)
     assert answer.shape == (36, 28, 3)
     assert np.abs(answer - expected).max() < 1
 
 
-def test_a_dense_block_sees_all_before_it():
-    block = Teacher(channels=4, growth=2, blocks=1).body[0].rdb1
-    x = torch.rand(1, 4, 5, 5)
-    with torch.no_grad():
-        seen = [x]
-        for convolution in (block.conv1, block.conv2, block.conv3, block.conv4):
-            seen.append(F.leaky_relu(convolution(torch.cat(seen, 1)), 0.2))
-        torch.testing.assert_close(block(x), x + 0.2 * block.conv5(torch.cat(seen, 1)))
+def test_a_teacher_of_another_factor_is_refused(tmp_path):
+    file = teacher(tmp_path, channels=4, growth=2, blocks=1, doublings=1)
+    with pytest.raises(TrainingError, match="enlarge by 4, not by 2"):
+        load_teacher(file, CPU)
 
 
 def test_lessons_go_on_where_they_were_stopped(pictures, tmp_path):

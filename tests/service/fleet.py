@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ architecture = "toy-sleeper"
 licence = "none"
 """
 
+NO_VARIABLES: Mapping[str, str] = {}
 DEADLY = 251  # a picture whose first pixel has this red value kills whoever computes it
 NAP = 0.05  # seconds a picture
 
@@ -86,10 +87,13 @@ FORK.set_forkserver_preload(
 class Process:
     """A member of the fleet; ready when `until_ready` returns."""
 
-    def __init__(self, *command: str, **settings: Any) -> None:
+    def __init__(self, *command: str, variables: Mapping[str, str], **settings: Any) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        variables = {f"RETOUCH_{name.upper()}": str(value) for name, value in settings.items()}
+        variables = {
+            **variables,
+            **{f"RETOUCH_{name.upper()}": str(value) for name, value in settings.items()},
+        }
         self.process = FORK.Process(target=run, args=([*command, "--port", str(self.port)], variables))
         self.process.start()
 
@@ -123,7 +127,10 @@ class Process:
 
 
 class FleetOfProcesses:
-    def __init__(self, server: RedisServer, folder: Path, **settings: Any) -> None:
+    def __init__(
+        self, server: RedisServer, folder: Path, variables: Mapping[str, str], **settings: Any
+    ) -> None:
+        self.variables = variables
         weights = folder / "weights"
         weights.mkdir(exist_ok=True)
         (weights / "manifest.toml").write_text(MANIFEST)
@@ -140,10 +147,16 @@ class FleetOfProcesses:
         self.members: list[Process] = []
 
     def api(self, **settings: Any) -> Process:
-        return self._add(Process("serve", dispatch="redis", **self.settings | settings))
+        return self._add(
+            Process("serve", variables=self.variables, dispatch="redis", **self.settings | settings)
+        )
 
     def worker(self, *models: str, **settings: Any) -> Process:
-        return self._add(Process("worker", "--models", ",".join(models), **self.settings | settings))
+        return self._add(
+            Process(
+                "worker", "--models", ",".join(models), variables=self.variables, **self.settings | settings
+            )
+        )
 
     def _add(self, member: Process) -> Process:
         self.members.append(member)
@@ -165,8 +178,11 @@ class FleetOfProcesses:
 
 
 @contextlib.contextmanager
-def fleet_of(server: RedisServer, folder: Path, **settings: Any) -> Iterator[FleetOfProcesses]:
-    fleet = FleetOfProcesses(server, folder, **settings)
+def fleet_of(
+    server: RedisServer, folder: Path, variables: Mapping[str, str] = NO_VARIABLES, **settings: Any
+) -> Iterator[FleetOfProcesses]:
+    """`variables` are those of the environment that are no settings of ours."""
+    fleet = FleetOfProcesses(server, folder, variables, **settings)
     try:
         yield fleet
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 
 import httpx
 import pytest
@@ -11,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
+from service import __version__
 from service.errors import Overloaded
+from service.observability.logs import FIELDS
 from tests import openapi
 from tests.service.dispatchers import EchoDispatcher, app_of
 
@@ -123,7 +126,13 @@ def test_upscale_wants_either_a_scale_or_a_size(client):
         ({"files": files(), "params": {"mask_mode": "purple"}}, 422),
         ({"files": files(), "params": {"model": "../etc/passwd"}}, 404),
         ({"files": files(), "params": {"model": "x" * 500}}, 422),
-        ({"json": {"image": 1}}, 415),
+        ({"json": {"image": 1}}, 400),
+        ({"json": {"image": "%%%"}}, 400),
+        ({"json": [1]}, 400),
+        ({"json": {"image": "eA==", "grow": [1]}}, 422),
+        ({"json": {"image": "eA==", "grow": [[]] * 20_000}}, 400),
+        ({"content": b"[" * 100_000, "headers": {"content-type": "application/json"}}, 400),
+        ({"content": PICTURE, "headers": {"content-type": "text/plain"}}, 415),
         ({"content": PICTURE}, 415),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data; boundary=b"}}, 400),
@@ -248,8 +257,27 @@ def test_health_readiness_and_metrics(client, dispatcher):
     client.post("/inpaint", files=files())
     client.post("/inpaint", files=files())
     text = client.get("/metrics").text
+    assert f'retouch_build_info{{version="{__version__}"}} 1.0' in text
+    assert "process_resident_memory_bytes" in text
     assert 'retouch_cache_total{result="hit"} 1.0' in text
     assert 'retouch_request_seconds_count{route="/inpaint",status="200"} 2.0' in text
+
+
+def test_a_line_of_the_log_says_who_called_and_probes_are_quiet(dispatcher, caplog):
+    caplog.set_level(logging.DEBUG, "retouch.request")
+    with TestClient(app_of(dispatcher), client=("10.1.2.3", 5)) as client:
+        for path in ("/models", "/readyz", "/v2/health/live"):
+            client.get(path)
+        dispatcher.is_ready = False
+        client.get("/readyz")
+    said = [(record.levelname, getattr(record, FIELDS)) for record in caplog.records]
+    assert [(level, fields["route"]) for level, fields in said] == [
+        ("INFO", "/models"),
+        ("DEBUG", "/readyz"),
+        ("DEBUG", "/v2/health/live"),
+        ("INFO", "/readyz"),
+    ]
+    assert {fields["client"] for _, fields in said} == {"10.1.2.3"}
 
 
 def test_the_page_and_its_parts_are_served(client):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 from fractions import Fraction
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import models
 from service.errors import Unprocessable
@@ -19,7 +21,7 @@ from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.work import Result, UpscaleParameters
 from tests.service.dispatchers import answered, run_of
-from tests.service.pictures import noise, pixels_of, png
+from tests.service.pictures import noise, pixels_of, png, saved
 
 MODEL = "meta-sr-small"
 
@@ -129,4 +131,28 @@ def test_transparency_grows_with_the_picture(pipeline):
     assert answer.shape == (69, 92, 4)
     assert (answer[:, :42, 3] > 240).all()
     assert (answer[:, 51:, 3] < 15).all()
+    pixels[:, 20:] = pixels[:, 19:20]  # what is seen goes on where nothing is
     assert np.abs(answer[..., :3] - untiled(pixels, 2.3)).max() <= 1
+
+
+def rim(pixels: np.ndarray, colour: list[int]) -> float:
+    """How much a thing of one colour stands out from a ground of that colour."""
+    return float((np.abs(pixels[..., :3] - np.array(colour)) * (pixels[..., 3:] / 255)).max())
+
+
+@pytest.mark.parametrize(
+    ("model", "format"), [("meta-sr-small", "PNG"), ("meta-sr-photo", "PNG"), ("meta-sr-photo", "WEBP")]
+)
+@pytest.mark.parametrize("scale", [1.0, 2.7])
+def test_what_is_cut_out_gets_no_halo(pipeline, model, format, scale):
+    rows, columns = np.mgrid[:40, :48]
+    alpha = np.clip(14.5 - np.hypot(rows - 20, columns - 24), 0, 1)
+    colour = [220, 60, 40]
+    pixels = np.where((alpha > 0)[..., None], colour, 0)
+    file = saved(Image.fromarray(np.dstack([pixels, alpha * 255]).astype(np.uint8)), format, quality=75)
+    run = run_of("upscale", model, file, UpscaleParameters(scale=scale))
+    answer = pixels_of(answered(pipeline, run).content)
+    assert rim(answer, colour) <= rim(np.asarray(Image.open(io.BytesIO(file))), colour) + 6
+    opaque = answer[..., 3]
+    assert opaque[opaque.shape[0] // 2, opaque.shape[1] // 2] >= 250
+    assert opaque[0].max() <= 2

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 from service.work import MEDIA_TYPES
-from tests import openapi
 from tests.service.server import Server
 from tests.service.test_serve import photo, pixels_of, png, square_hole
 
@@ -29,19 +28,19 @@ Find = Callable[[str], ModuleType]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    running = Server()
-    yield running
-    running.kill()
-
-
-@pytest.fixture(scope="module")
-def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Find]:
+def generated(page_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Find]:
     """Modules of the client, by name."""
     folder = tmp_path_factory.mktemp("generated")
     (folder / "config.json").write_text(json.dumps(CONFIG))
     generator = Path(sys.executable).with_name("openapi-python-client")
-    command = [generator, "generate", "--path", openapi.FILE, "--config", folder / "config.json"]
+    command = [
+        generator,
+        "generate",
+        "--url",
+        f"{page_server.url}/openapi.json",
+        "--config",
+        folder / "config.json",
+    ]
     command += ["--meta", "none", "--output-path", folder / "retouch_client", "--fail-on-warning"]
     made = subprocess.run(command, capture_output=True, text=True)
     assert made.returncode == 0, made.stdout + made.stderr
@@ -51,8 +50,8 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Find]:
 
 
 @pytest.fixture
-def client(server, generated):
-    with generated("client").Client(base_url=server.url, timeout=60) as client:
+def client(page_server, generated):
+    with generated("client").Client(base_url=page_server.url, timeout=60) as client:
         yield client
 
 
@@ -64,7 +63,7 @@ def file(generated):
 
 def test_it_fills(client, generated, file):
     image, mask = photo(40, 50), square_hole(40, 50, 12)
-    body = generated("models").InpaintBody(image=file(image), mask=file(mask))
+    body = generated("models").InpaintFilesBody(image=file(image), mask=file(mask))
     response = generated("api.pictures.inpaint").sync_detailed(client=client, body=body)
     assert response.status_code == 200, response.content
     answer = pixels_of(response.parsed.payload.read())
@@ -74,9 +73,9 @@ def test_it_fills(client, generated, file):
 
 def test_it_enlarges_and_is_told_what_is_wrong(client, generated, file):
     upscale, models = generated("api.pictures.upscale").sync, generated("models")
-    answer = upscale(client=client, body=models.UpscaleBody(image=file(photo(20, 30)), scale=1.5))
+    answer = upscale(client=client, body=models.UpscaleFilesBody(image=file(photo(20, 30)), scale=1.5))
     assert pixels_of(answer.payload.read()).shape == (30, 45, 3)
-    problem = upscale(client=client, body=models.UpscaleBody(image=file(photo(20, 30))))
+    problem = upscale(client=client, body=models.UpscaleFilesBody(image=file(photo(20, 30))))
     assert isinstance(problem, models.Problem)
     assert problem.status == 422
     assert "Give either scale" in problem.detail
@@ -84,7 +83,7 @@ def test_it_enlarges_and_is_told_what_is_wrong(client, generated, file):
 
 def test_it_makes_a_job_and_fetches_its_answer(client, generated, file):
     jobs, models = (lambda name: generated(f"api.jobs.{name}").sync), generated("models")
-    body = models.UpscaleJobBody(image=file(photo(20, 30)), width=45)
+    body = models.UpscaleJobFilesBody(image=file(photo(20, 30)), width=45)
     job = jobs("upscale_job")(client=client, body=body)
     give_up = time.monotonic() + 60
     while job.state not in (models.JobState.DONE, models.JobState.FAILED) and time.monotonic() < give_up:

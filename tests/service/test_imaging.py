@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import random
+import struct
+import zlib
 from fractions import Fraction
 from unittest import mock
 
@@ -83,6 +85,46 @@ def test_every_mode_becomes_what_pillow_shows(mode):
     assert (picture.alpha is not None) == (mode in ("LA", "RGBA", "PA"))
     if picture.alpha is not None:
         assert np.array_equal(picture.alpha, shown[..., 3])
+
+
+def plain_files() -> dict[str, bytes]:
+    """Of the kinds that Pillow is not asked for, and of some that are nearly so."""
+    colour = Image.fromarray(cv2.resize(COLOUR, (61, 43), interpolation=cv2.INTER_CUBIC))
+    gray = colour.convert("L")
+    files = {"gray": saved(gray)}
+    for bits in (1, 2, 4):
+        files[f"{bits} bits"] = png_of_bits(gray, bits)
+    for quality, subsampling in ((30, 2), (75, 1), (95, 0)):
+        options = {"quality": quality, "subsampling": subsampling, "progressive": quality == 75}
+        files[f"JPEG {quality}"] = saved(colour, "JPEG", **options)
+    files["gray JPEG"] = saved(gray, "JPEG")
+    files["animated"] = saved(colour, save_all=True, append_images=[gray.convert("RGB")], default_image=True)
+    return files
+
+
+def png_of_bits(image: Image.Image, bits: int) -> bytes:
+    """Pillow writes gray of eight bits alone."""
+    values = np.asarray(image) >> (8 - bits)
+    flags = np.unpackbits(values[..., None], axis=2)[..., 8 - bits :].reshape(image.height, -1)
+    rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in flags)
+    head = struct.pack(">IIBBBBB", image.width, image.height, bits, 0, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return png.SIGNATURE + b"".join(png.chunk(*each) for each in chunks)
+
+
+@pytest.mark.parametrize("kind", plain_files())
+def test_plain_kinds_are_what_pillow_shows(kind):
+    data = plain_files()[kind]
+    shown = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    assert np.array_equal(decode(data, LIMITS).pixels, shown)
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+def test_a_file_that_was_cut_off_is_refused(format):
+    data = saved(Image.fromarray(cv2.resize(COLOUR, (200, 150))), format)
+    for share in (0.5, 0.9, 0.99):
+        with pytest.raises(Unprocessable):
+            decode(data[: int(share * len(data))], LIMITS)
 
 
 def test_sixteen_bits_survive_there_and_back():

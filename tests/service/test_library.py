@@ -1,11 +1,9 @@
-"""The pipeline as a class, and every snippet of its document."""
+"""The pipeline as a class."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,25 +12,13 @@ from PIL import Image
 from service.errors import Problem, Unprocessable
 from service.library import Retouch
 from tests.service.pictures import noise, square
-from tests.service.server import Server
-from tests.service.test_serve import photo, square_hole
-
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "python.md"
-SNIPPETS = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
-EXAMPLE = "http://127.0.0.1:8000"
+from tests.service.test_serve import photo
 
 
 @pytest.fixture(scope="module")
 def retouch() -> Iterator[Retouch]:
     with Retouch(device="cpu") as made:
         yield made
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    running = Server()
-    yield running
-    running.kill()
 
 
 @pytest.mark.parametrize("shape", [(40, 50), (40, 50, 1), (40, 50, 3), (40, 50, 4)])
@@ -80,12 +66,3 @@ def test_it_works_where_a_loop_is_running(retouch):
         return retouch.upscale(photo(20, 30), 2).shape
 
     assert asyncio.run(cell()) == (40, 60, 3)
-
-
-@pytest.mark.parametrize("number", range(len(SNIPPETS)))
-def test_snippets_run(number, server, tmp_path, monkeypatch):
-    Image.fromarray(photo(60, 80)).save(tmp_path / "photo.jpg")
-    Image.fromarray(square_hole(60, 80, 20)).save(tmp_path / "mask.png")
-    monkeypatch.chdir(tmp_path)
-    code = SNIPPETS[number].replace(EXAMPLE, server.url)
-    exec(compile(code, f"{DOCUMENT.name}, snippet {number}", "exec"), {"__name__": "snippet"})

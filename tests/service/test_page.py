@@ -228,6 +228,18 @@ def test_a_picture_is_enlarged_compared_and_keeps_its_strokes(page, tmp_path):
     assert not page.faults
 
 
+def test_what_was_compressed_is_restored_and_what_is_to_be_is(page, tmp_path):
+    Image.new("RGB", (24, 20), (90, 120, 60)).save(tmp_path / "small.jpg")
+    put_up(page, tmp_path / "small.jpg", 24)
+    labels = page.run("[...document.querySelector('#upscale-model').options].map(({text}) => text)")
+    assert labels == ["Automatic", "Keep exactly (meta-sr-small)", "Restore (meta-sr-photo)"]
+    put(page, "#factor", 1.2)
+    for choice, model in (("", "meta-sr-photo"), ("", "meta-sr-small"), ("meta-sr-photo", "meta-sr-photo")):
+        put(page, "#upscale-model", choice)
+        work(page, "#enlarge")  # what the first has made is without loss
+        assert f"enlarged by {model}" in text(page, "#status")
+
+
 def test_the_slider_shows_before_on_its_left(page):
     column = """((share) => {
       const canvas = document.querySelector('#picture');

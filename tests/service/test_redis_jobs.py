@@ -155,6 +155,16 @@ def test_a_failure_is_kept_with_its_reason(client, dispatcher):
     assert client.get(location + "/result").status_code == 422
 
 
+def test_an_answer_that_redis_lost_is_gone_and_nobodys_fault(client, redis_server):
+    location = send(client).headers["location"]
+    assert finished(client, location)["state"] == "done"
+    with redis.Redis.from_url(redis_server.url) as redis_client:
+        redis_client.delete(keys.outcome(location.rpartition("/")[2]))
+    answer = client.get(location + "/result")
+    assert answer.status_code == 404
+    assert "RETOUCH" not in answer.json()["detail"]
+
+
 def test_waiting_jobs_know_their_position_and_can_be_cancelled(client, dispatcher, redis_server):
     dispatcher.gate.clear()
     locations = [send(client, b"%d" % number).headers["location"] for number in range(4)]

@@ -23,6 +23,7 @@ from service.settings import Settings, read_settings
         ("CACHE_URL", "http://cache", "redis://HOST:PORT/NUMBER"),
         ("CALLBACK_NETWORKS", "10.1.0.0/16, 10.2.0.1/16", "host bits"),
         ("CALLBACK_NETWORKS", "intern", "'intern'"),
+        ("TRUSTED_PROXIES", "the proxy", "'the proxy'"),
         ("CORS_ORIGINS", "example.org", "https://HOST"),
         ("ROOT_PATH", "retouch", "/like/this"),
         ("LOG_LEVEL", "loud", "'debug'"),
