@@ -65,7 +65,8 @@ def fitted(image: Tensor, mask: Tensor, most: int | None) -> tuple[Tensor, Tenso
     longest = max(mask.shape[-2:])
     if most is None or longest <= most:
         return image, mask
-    size = [max(1, round(side * most / longest)) for side in mask.shape[-2:]]
+    height, width = (max(1, round(side * most / longest)) for side in mask.shape[-2:])
+    size = (height, width)
     known = F.adaptive_avg_pool2d(1 - mask, size)
     return F.adaptive_avg_pool2d(image * (1 - mask), size) / known.clamp_min(1e-6), (known < 1 - 1e-4).float()
 

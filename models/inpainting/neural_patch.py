@@ -48,7 +48,8 @@ class Vgg19(nn.Module):
             entering = leaving
 
     def forward(self, picture: Tensor) -> list[Tensor]:
-        x, found = self.colours(picture), {}
+        x = self.colours(picture)
+        found: dict[str, Tensor] = {}
         for name, layer in self.layers.items():
             if name.endswith("_1") and found:
                 x = F.max_pool2d(x, 2)
@@ -89,8 +90,8 @@ class NeuralPatch(Network):
             torch.enable_grad(),
             torch.autocast(image.device.type, enabled=False),
         ):
-            samples = zip(drawn.clone().float().split(1), mask.clone().float().split(1), strict=True)
-            found = torch.cat([self.searched(*sample) for sample in samples])
+            samples = zip(drawn.clone().float(), mask.clone().float(), strict=True)
+            found = torch.cat([self.searched(picture[None], hole[None]) for picture, hole in samples])
         return found.to(image.dtype)
 
     def searched(self, drawn: Tensor, mask: Tensor) -> Tensor:
@@ -99,7 +100,7 @@ class NeuralPatch(Network):
             return drawn
         answer: Tensor | None = None
         for factor in (2**number for number in reversed(range(self.scales))):
-            size = [side // factor for side in drawn.shape[-2:]]
+            size = (drawn.shape[-2] // factor, drawn.shape[-1] // factor)
             hole = F.adaptive_max_pool2d(mask, size) > 0
             given = F.adaptive_avg_pool2d(drawn, size)
             start = given if answer is None else torch.where(hole, enlarged(answer, size), given)
@@ -124,10 +125,11 @@ class NeuralPatch(Network):
             picture = torch.where(hole, free, start)
             near, like = self.features(picture)
             found = relative(near, content) + weight * relative(like, texture) + SMOOTH * roughness(picture)
-            (found * free.numel()).backward()
-            return found * free.numel()
+            total = found * free.numel()
+            total.backward()  # type: ignore[no-untyped-call]
+            return total
 
-        optimiser.step(loss)
+        optimiser.step(loss)  # type: ignore[no-untyped-call]
         return torch.where(hole, free.detach().clamp(0, 1), start)
 
 

@@ -47,4 +47,4 @@ class Spandrel(FixedFactor):
 
     def features(self, image: Tensor) -> Tensor:
         with torch.autocast(image.device.type, enabled=False):
-            return torch.cat([self.described(sample) for sample in image.float().split(1)])
+            return torch.cat([self.described(sample[None]) for sample in image.float()])

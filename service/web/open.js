@@ -20,6 +20,7 @@ const open = (files) =>
       if (!picture) continue;
       const history = album.add(picture);
       if (pictures.push(picture) === 1) await go(history);
+      else await pictures[0].decode(); // which keeps its pixels, those of the newest two alone being held
     }
     if (!pictures.length) throw new Error("The browser cannot read this file as a picture.");
     const failed = files.length - pictures.length;

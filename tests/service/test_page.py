@@ -403,6 +403,7 @@ def test_a_dropped_folder_is_opened_with_all_that_is_in_it(page, tmp_path):
     page.wait("document.querySelectorAll('#album button:not(.close)').length === 4")
     page.wait(IDLE)
     assert opened(page) == ["waves.png", "a.jpg", "b.png", "c.webp"]
+    assert picture_box(page)[2:] == (96, 72)  # the first of them, three times its size
 
 
 def test_the_hole_has_a_colour_and_an_edge_that_marches_where_motion_is_welcome(page):
