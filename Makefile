@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ONNX := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 
-.PHONY: setup lock serve test test-spandrel lint bench openapi system-packages manifests deploy-tools check-deploy container-test clean
+.PHONY: setup lock serve test test-spandrel lint bench soak chaos openapi system-packages manifests deploy-tools check-deploy container-test clean
 
 setup: $(VENV)/.ready
 
@@ -48,7 +48,14 @@ lint: $(VENV)/.ready
 	$(BIN)/mypy
 
 bench: $(VENV)/.ready
-	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
+	for script in $(filter-out bench/soak.py bench/chaos.py,$(wildcard bench/*.py)); do $(BIN)/python $$script || exit 1; done
+
+# Under mixed traffic nothing grows; under kills nothing is lost. MINUTES=N for shorter or longer ones.
+soak: $(VENV)/.ready system-packages
+	$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),20)
+
+chaos: $(VENV)/.ready system-packages
+	$(BIN)/python -m bench.chaos --minutes $(or $(MINUTES),5)
 
 # After a change of a route or a parameter: the description that is checked in, for reviews.
 openapi: $(VENV)/.ready

@@ -25,7 +25,11 @@ from service.work import TASKS, Deadline, TaskKind
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 KEEP_ALIVE = 15.0  # seconds between signs of life, which proxies expect of an open answer
-CALLBACK = STRING | {"description": "Is sent the job, signed, when it is over."}
+CALLBACK = STRING | {
+    "format": "uri",
+    "maxLength": 2000,
+    "description": "An http or https address that is sent the job, signed, when it is over.",
+}
 IDEMPOTENCY = {
     "name": "Idempotency-Key",
     "in": "header",

@@ -55,16 +55,25 @@ def route_that_says(members: Callable[[Problem], dict[str, Any]]) -> type[APIRou
     return Route
 
 
+def allowed(request: Request, of_route: str) -> str:
+    """All methods of the path: a route knows its own alone."""
+    path = getattr(request.scope.get("route"), "path", "")
+    methods = {*of_route.split(", "), *map(str.upper, request.app.openapi()["paths"].get(path, {}))}
+    return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+
+
 def install(app: FastAPI) -> None:
     @app.exception_handler(Problem)
     async def problem(_: Request, error: Problem) -> Response:
         return from_problem(error)
 
     @app.exception_handler(HTTPException)
-    async def http_exception(_: Request, error: HTTPException) -> Response:
+    async def http_exception(request: Request, error: HTTPException) -> Response:
         title = http.HTTPStatus(error.status_code).phrase
         response = problem_response(error.status_code, title, str(error.detail or title))
         response.headers.update(error.headers or {})
+        if "Allow" in response.headers:
+            response.headers["Allow"] = allowed(request, response.headers["Allow"])
         return response
 
     @app.exception_handler(RequestValidationError)

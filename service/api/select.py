@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -24,15 +24,32 @@ from service.imaging.select import Hints, Point, Selector, grab
 from service.work import read_parameters
 
 MOST_POINTS = 200
+POINTS: dict[str, JsonValue] = {"pattern": "^([0-9]{1,6},[0-9]{1,6}( [0-9]{1,6},[0-9]{1,6})*)?$"}
+BOX: dict[str, JsonValue] = {"pattern": "^([0-9]{1,6}(,[0-9]{1,6}){3})?$"}
 NUMBERS = re.compile(r"\d{1,6}(,\d{1,6})+")
 
 
 class SelectParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    inside: str = Field("", max_length=4000, description='Pixels of the object: "column,row column,row".')
-    outside: str = Field("", max_length=4000, description="Pixels that are not of the object, likewise.")
-    box: str = Field("", max_length=60, description='What the object lies within: "left,top,right,bottom".')
+    inside: str = Field(
+        "",
+        max_length=4000,
+        description='Pixels of the object: "column,row column,row".',
+        json_schema_extra=POINTS,
+    )
+    outside: str = Field(
+        "",
+        max_length=4000,
+        description="Pixels that are not of the object, likewise.",
+        json_schema_extra=POINTS,
+    )
+    box: str = Field(
+        "",
+        max_length=60,
+        description='What the object lies within: "left,top,right,bottom".',
+        json_schema_extra=BOX,
+    )
     shadow: bool = Field(False, description="Take the object's shadow with it.")
 
 

@@ -14,31 +14,45 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+from PIL import AvifImagePlugin
 
-from service.errors import Problem
+from service.errors import Problem, Unprocessable
 from service.imaging.decode import decode_here
 from service.imaging.limits import Limits
 from service.imaging.picture import Picture
+from service.imaging.structure import BROKEN
 
+KEPT = 128 << 20  # addresses that it may take and not give back
+FILES_FAULT = ("truncated", "broken data stream")  # as decoders say it
 PARTS = ("pixels", "alpha", "icc", "exif")
 
 
 def main() -> None:
     shared = int(sys.argv[1])
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    own = resident()
+    own = addresses()
+    # A thread takes 72 MiB of addresses, whatever it does; as many as there are cores would not fit.
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    cv2.setNumThreads(1)
     print(json.dumps({"ready": True}), flush=True)
     while line := requests.readline():
         asked = json.loads(line)
         data = requests.read(asked["bytes"])
-        bound(own + asked["memory"], asked["seconds"])
-        answers.write(json.dumps(answered(asked, data, shared)).encode() + b"\n")
+        bound(resource.RLIMIT_CPU, int(computed() + asked["seconds"]) + 1)
+        bound(resource.RLIMIT_AS, addresses() + asked["memory"])
+        answer = answered(asked, data, shared)
+        # The next request is read, and is measured, without the limits of this one.
+        bound(resource.RLIMIT_CPU)
+        bound(resource.RLIMIT_AS)
+        answer["sound"] = answer.get("sound", True) and addresses() - own < KEPT
+        answers.write(json.dumps(answer).encode() + b"\n")
         answers.flush()
 
 
-def resident() -> int:
-    """The addresses that this process has taken already; where that cannot be told, memory is not bounded."""
+def addresses() -> int:
+    """Bytes of them that this process has taken; where that cannot be told, memory is not bounded."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     except OSError:
@@ -46,21 +60,29 @@ def resident() -> int:
     return pages * resource.getpagesize()
 
 
-def bound(memory: int, seconds: float) -> None:
-    """Of addresses, and of computing from now on: a limit is met by this process alone."""
+def computed() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime + seconds) + 1, hard))
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (memory, hard))
+    return used.ru_utime + used.ru_stime
+
+
+def bound(kind: int, most: int | None = None) -> None:
+    """A limit is met by this process alone."""
+    _, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (hard if most is None else most, hard))
 
 
 def answered(asked: dict[str, Any], data: bytes, shared: int) -> dict[str, Any]:
     try:
         picture = decode_here(data, Limits(*asked["limits"]), asked["keep_metadata"])
         return {"gray": picture.gray, "parts": lay_out(picture, shared)}
-    except Problem as problem:
-        return {"problem": type(problem).__name__, "detail": problem.detail, "extra": problem.extra}
+    except MemoryError:
+        problem: Problem = Unprocessable(BROKEN)
+        cause: object = "memory"
+    except Problem as raised:
+        problem, cause = raised, raised.__context__
+    told = {"problem": type(problem).__name__, "detail": problem.detail, "extra": problem.extra}
+    # What ran out of memory says so in many ways, and in what state it left its decoder nobody knows.
+    return told | {"sound": cause is None or any(words in str(cause).lower() for words in FILES_FAULT)}
 
 
 def lay_out(picture: Picture, shared: int) -> dict[str, Any]:

@@ -42,7 +42,8 @@ def hole_from_alpha(picture: Picture) -> Plane | None:
 
 def without_hidden_colours(picture: Picture) -> Picture:
     """Where nothing is seen, the colour of the nearest pixel that is: enlarged, it reaches what is seen."""
-    hidden = picture.alpha == 0
+    assert picture.alpha is not None
+    hidden = np.equal(picture.alpha, 0)
     if hidden.all():
         return picture
     _, nearest = cv2.distanceTransformWithLabels(

@@ -7,19 +7,22 @@ decoder that crashes takes its child along and nothing else.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import mmap
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from typing import Any
 
 import numpy as np
 
 from service import errors
-from service.errors import Problem, Unprocessable
+from service.errors import Unprocessable
 from service.imaging.limits import Limits
 from service.imaging.picture import Picture
 
@@ -35,6 +38,7 @@ SLOW = "The picture takes too long to decode; save it again in a plain format."
 
 class Child:
     def __init__(self) -> None:
+        self.sound = True  # whether it may be asked again
         self._shared = tempfile.TemporaryFile()  # noqa: SIM115 -- closed with the child
         descriptor = self._shared.fileno()
         self._process = subprocess.Popen(
@@ -55,8 +59,10 @@ class Child:
             "memory": BYTES + BYTES_A_PIXEL * pixels,
             "seconds": seconds,
         }
+        self.sound = False
         # Computing time is the child's own bound; this one ends a child that does nothing.
         answer = self._asked(json.dumps(asked).encode() + b"\n" + data, min(limits.seconds, 4 * seconds))
+        self.sound = answer["sound"]
         if "problem" in answer:
             raise getattr(errors, answer["problem"])(answer["detail"], **answer["extra"])
         return self._picture(answer)
@@ -65,6 +71,7 @@ class Child:
         assert self._process.stdin
         assert self._process.stdout
         end = threading.Timer(seconds, self._process.kill)
+        latest = time.monotonic() + seconds
         end.start()
         try:
             self._process.stdin.write(request)
@@ -75,8 +82,9 @@ class Child:
         finally:
             end.cancel()
         if not line:
-            self._process.wait()
-            raise Ended(self._process.returncode)
+            if self._process.wait() == -signal.SIGXCPU or time.monotonic() >= latest:
+                raise Unprocessable(SLOW)
+            raise Crashed
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -96,8 +104,8 @@ class Child:
         self._shared.close()
 
 
-class Ended(Exception):
-    """The child is no more; its return code says of what."""
+class Crashed(Exception):
+    """The child is no more, and not because its time was up."""
 
 
 class Sandbox:
@@ -108,24 +116,23 @@ class Sandbox:
 
     def decode(self, data: bytes, limits: Limits, pixels: int, keep_metadata: bool) -> Picture:
         """As many at once as there are callers."""
+        with contextlib.suppress(queue.Empty):
+            used = self._idle.get_nowait()
+            with contextlib.suppress(Crashed):  # of what it decoded before, perhaps
+                return self._decoded(used, data, limits, pixels, keep_metadata)
         try:
-            child = self._idle.get_nowait()
-        except queue.Empty:
-            child = Child()
+            return self._decoded(Child(), data, limits, pixels, keep_metadata)
+        except Crashed:
+            raise Unprocessable(CRASHED) from None
+
+    def _decoded(self, child: Child, *asked: Any) -> Picture:
         try:
-            picture = child.decode(data, limits, pixels, keep_metadata)
-        except Problem:
-            self._idle.put(child)
-            raise
-        except Ended as error:
-            child.close()
-            # Of the limit of its computing time, or by us; anything else is a crash.
-            raise Unprocessable(SLOW if error.args[0] in (-24, -9) else CRASHED) from None
-        except BaseException:
-            child.close()
-            raise
-        self._idle.put(child)
-        return picture
+            return child.decode(*asked)
+        finally:
+            if child.sound:
+                self._idle.put(child)
+            else:
+                child.close()
 
     def close(self) -> None:
         while not self._idle.empty():

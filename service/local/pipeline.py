@@ -45,6 +45,7 @@ from service.local.budget import Budget
 from service.observability import tracing
 from service.observability.metrics import Metrics
 from service.settings import Settings
+from service.turns import Turns
 from service.work import MEDIA_TYPES, InpaintParameters, Result, Run, UpscaleParameters, Work
 
 Plane = npt.NDArray[np.uint8]
@@ -68,6 +69,9 @@ class Pipeline:
         self.encoders = ThreadPoolExecutor(self.threads, "encode")
         # These wait for children that decode, and hold up nobody else when a picture takes long.
         self.sandboxes = ThreadPoolExecutor(self.threads, "sandbox")
+        self.turns = {
+            pool: Turns(self.threads, self.threads) for pool in (self.decoders, self.encoders, self.sandboxes)
+        }
         self.limits = Limits(settings.max_pixels, settings.max_side)
         self.budget = Budget(settings.pixel_budget)
         self.metrics = metrics
@@ -78,7 +82,7 @@ class Pipeline:
 
     def close(self, grace: float = 0.0) -> None:
         self.engine.stop(grace)
-        for pool in (self.decoders, self.encoders, self.sandboxes):
+        for pool in self.turns:
             pool.shutdown(wait=False, cancel_futures=True)
 
     async def answer(self, run: Run, decoded: Callable[[float], None] = nothing) -> Result:
@@ -243,7 +247,9 @@ class Course:
     async def thread(
         self, pool: ThreadPoolExecutor, stage: str, call: Callable[P, T], *args: P.args, **options: P.kwargs
     ) -> T:
-        """The call's answer from a thread of the pool, unless nobody waits for it any more."""
+        """The call's answer from a thread of the pool, when it is this caller's turn; unless nobody waits
+        for it any more.
+        """
 
         def timed() -> T:
             if found := self.run.obstacle():
@@ -254,8 +260,9 @@ class Course:
             self.timings[stage] += time.perf_counter() - started
             return answer
 
-        self._last = future = pool.submit(timed)
-        return await asyncio.wrap_future(future)
+        async with self.at.turns[pool].place(self.work.owner):
+            self._last = future = pool.submit(timed)
+            return await asyncio.wrap_future(future)
 
     @asynccontextmanager
     async def memory(self, pixels: int) -> AsyncIterator[None]:

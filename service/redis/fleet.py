@@ -92,7 +92,7 @@ class Fleet:
             await asyncio.sleep(REFRESH)
 
     async def refresh(self) -> None:
-        async with self._client.pipeline(transaction=True) as pipe:
+        async with self._client.pipeline(transaction=False) as pipe:
             pipe.time()
             pipe.hgetall(keys.FLEET)
             (now, _), lines = await pipe.execute()

@@ -74,7 +74,8 @@ class RedisJobs:
 
     async def _look(self, id: str) -> Job:
         with reachable():
-            async with self._client.pipeline(transaction=True) as pipe:
+            # A full Redis takes no transactions, not even such as only read.
+            async with self._client.pipeline(transaction=False) as pipe:
                 pipe.hgetall(keys.record(id))
                 pipe.time()
                 fields, (now, _) = await pipe.execute()

@@ -137,7 +137,7 @@ class WorkerStreams:
         """The upload, and the seconds that are left; nothing if nobody waits for it any more."""
         if entry.loaded:
             return entry.loaded
-        async with self._client.pipeline(transaction=True) as pipe:
+        async with self._client.pipeline(transaction=False) as pipe:  # which a full Redis would refuse
             pipe.hgetall(keys.upload(entry.work))
             pipe.pttl(keys.upload(entry.work))
             try:

@@ -14,6 +14,8 @@ import redis
 if TYPE_CHECKING:
     from tests.service.server import Server
 
+PERSISTENT = ("--appendonly", "yes", "--appendfsync", "everysec")
+
 
 @dataclass
 class RedisServer:

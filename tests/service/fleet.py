@@ -24,12 +24,18 @@ from torch import Tensor
 from models import registry
 from models.registry import Architecture
 from tests.service.conftest import RedisServer, free_port
-from tests.service.toys import ToyFill
+from tests.service.toys import ToyEnlarge, ToyFill
 
 MANIFEST = """
 [[model]]
 name = "toy-fill"
 architecture = "toy-fill"
+licence = "none"
+default_on = ["cpu", "cuda"]
+
+[[model]]
+name = "toy-enlarge"
+architecture = "toy-enlarge"
 licence = "none"
 default_on = ["cpu", "cuda"]
 
@@ -75,6 +81,7 @@ def run(command: Sequence[str], settings: dict[str, str]) -> None:
     torch.set_num_threads(1)
     for kind, name in ((ToyFill, "toy-fill"), (ToyKiller, "toy-killer"), (ToySleeper, "toy-sleeper")):
         registry._ARCHITECTURES[name] = Architecture(name, "inpaint", "none", kind, sketch=True)
+    registry._ARCHITECTURES["toy-enlarge"] = Architecture("toy-enlarge", "upscale", "none", ToyEnlarge)
     sys.exit(main(list(command)))
 
 
@@ -150,6 +157,10 @@ class FleetOfProcesses:
         return self._add(
             Process("serve", variables=self.variables, dispatch="redis", **self.settings | settings)
         )
+
+    def single(self, **settings: Any) -> Process:
+        """One that computes by itself and knows no Redis."""
+        return self._add(Process("serve", **self.settings | {"redis_url": ""} | settings))
 
     def worker(self, *models: str, **settings: Any) -> Process:
         return self._add(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from service import __version__
@@ -224,6 +226,19 @@ def test_unknown_routes_and_methods_are_problems_too(client):
     assert_problem(client.get("/inpaint"), 405)
 
 
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/jobs/x", "DELETE, GET, HEAD"),
+        ("/inpaint", "POST"),
+        ("/models", "GET, HEAD"),
+        ("/docs", "GET, HEAD"),
+    ],
+)
+def test_what_a_path_does_not_take_is_told_with_what_it_does(client, path, methods):
+    assert client.patch(path).headers["allow"] == methods
+
+
 def test_a_refusal_says_when_to_come_back(client, dispatcher):
     dispatcher.failure = Overloaded("There is work for 40 seconds.", retry_after=9.2, limit=30)
     response = client.post("/inpaint", files=files())
@@ -372,6 +387,42 @@ def test_the_documentation_names_every_parameter(client):
         body["properties"]
     )
     assert json.dumps(document)
+
+
+def promised(schema: dict) -> st.SearchStrategy[str]:
+    """All that a parameter may be by its description, as a form sends it."""
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    if "pattern" in schema:
+        return st.from_regex(re.compile(schema["pattern"], re.ASCII), fullmatch=True)
+    if schema.get("format") == "uri":
+        return st.sampled_from(["https://b.example", "http://b.example:81/c?d=e#f", "https://[2001:db8::1]/"])
+    low, high = schema.get("minimum"), schema.get("maximum")
+    return {
+        "integer": st.integers(int(low or 0), int(high or 2**40)).map(str),
+        "number": st.floats(low, high).map(repr),
+        "boolean": st.sampled_from(["true", "false", "True", "False", "1", "0"]),
+        "string": st.just("echo"),  # names are those of GET /models
+    }[schema["type"]]
+
+
+@pytest.mark.parametrize("path", ["/inpaint", "/upscale", "/jobs/inpaint", "/jobs/upscale"])
+def test_what_the_description_promises_is_taken(dispatcher, path):
+    with TestClient(app_of(dispatcher, callback_secret=SecretStr("s"))) as client:
+        body = client.get("/openapi.json").json()["paths"][path]["post"]["requestBody"]
+        properties = body["content"]["multipart/form-data"]["schema"]["properties"]
+        given_by = {name: schema for name, schema in properties.items() if schema.get("format") != "binary"}
+
+        @settings(max_examples=60, deadline=None)
+        @given(data=st.data(), chosen=st.sets(st.sampled_from(sorted(given_by))))
+        def taken(data, chosen):
+            if "upscale" in path:  # in words: one or the other
+                chosen = chosen - {"width", "height"} if "scale" in chosen else chosen | {"width"}
+            fields = {name: data.draw(promised(given_by[name]), label=name) for name in sorted(chosen)}
+            response = client.post(path, files=files(), data=fields)
+            assert response.status_code == (202 if "jobs" in path else 200), response.text
+
+        taken()
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -17,17 +16,14 @@ import pytest
 import redis
 
 from service.redis import keys
-from tests.service.conftest import RedisServer, start_redis
+from tests.service.clients import MASK, PATIENCE, SIDE, Clients, check, fill, picture, settle
+from tests.service.conftest import PERSISTENT, RedisServer, start_redis
 from tests.service.engines import until
-from tests.service.fleet import DEADLY, FleetOfProcesses, Process, fleet_of
-from tests.service.pictures import pixels_of, png, square
+from tests.service.fleet import DEADLY, Process, fleet_of
+from tests.service.pictures import png
 
-PERSISTENT = ("--appendonly", "yes", "--appendfsync", "everysec")
-JOBS, CLIENTS = 500, 16
+JOBS = 500
 FIRST_LEAVING = 1000  # number of the first job that goes to an API process which is about to leave
-SIDE = 40
-PATIENCE = 60  # seconds until what must happen has happened, on a busy machine too
-MASK = png(square(SIDE, SIDE))
 
 
 @pytest.fixture
@@ -45,71 +41,6 @@ def server(redis_folder: Path) -> Iterator[RedisServer]:
     running.process.wait()
 
 
-def picture(number: int) -> np.ndarray:
-    """Every job's own, so that an answer tells which job it belongs to."""
-    return np.full((SIDE, SIDE, 3), (number % 250, number // 250, 7), np.uint8)
-
-
-def fill(client: httpx.Client, api: Process, number: int, model: str = "toy-fill") -> httpx.Response:
-    files = {"image": png(picture(number)), "mask": MASK}
-    return client.post(
-        f"{api.url}/inpaint",
-        params={"model": model},
-        files=files,
-        headers={"X-Request-ID": f"job-{number}"},
-        timeout=60,
-    )
-
-
-def check(response: httpx.Response, number: int) -> None:
-    answer = pixels_of(response.content)
-    known = square(SIDE, SIDE) == 0
-    assert np.array_equal(answer[known], picture(number)[known])
-
-
-def settle(fleet: FleetOfProcesses, wanted: set[str] = frozenset()) -> None:  # type: ignore[assignment]
-    """What the last answers leave is deleted right after them."""
-    until(lambda: fleet.keys() == wanted)
-
-
-class Clients:
-    """Sixteen clients that work off the jobs, and come back when they are told to."""
-
-    def __init__(self, apis: list[Process], jobs: int, model: str = "toy-fill") -> None:
-        self._apis, self._model = apis, model
-        self.answered: Counter[int] = Counter()
-        self.refused: Counter[int] = Counter()
-        self.failures: list[str] = []
-        self._pool = ThreadPoolExecutor(CLIENTS)
-        self._client = httpx.Client()
-        self.futures: list[Future[None]] = [self._pool.submit(self._one, number) for number in range(jobs)]
-
-    def _one(self, number: int) -> None:
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            response = fill(self._client, self._apis[number % len(self._apis)], number, self._model)
-            if response.status_code == 200:
-                check(response, number)
-                self.answered[number] += 1
-                return
-            if response.status_code != 503:
-                self.failures.append(response.text)
-                return
-            assert int(response.headers["retry-after"]) >= 1
-            self.refused[response.status_code] += 1
-            time.sleep(0.1)  # clients come again sooner than told: the test is not to last so long
-        self.failures.append(f"job {number} was refused for a minute")
-
-    def until(self, done: int) -> None:
-        until(lambda: sum(self.answered.values()) + len(self.failures) >= done, PATIENCE)
-
-    def finish(self) -> None:
-        self._pool.shutdown()
-        self._client.close()
-        for future in self.futures:
-            future.result()
-
-
 def holding(server: RedisServer, model: str) -> bool:
     """Whether entries are in the hands of workers right now."""
     with redis.Redis(port=server.port) as client:
@@ -122,7 +53,7 @@ def test_chaos(server, redis_folder, tmp_path):
         apis = [fleet.api(), fleet.api()]
         for member in (*workers, *apis):
             member.until_ready()
-        clients = Clients(apis, JOBS)
+        clients = Clients(apis, range(JOBS))
         clients.until(JOBS // 8)
         for victim in workers[:2]:
             until(lambda: holding(server, "toy-fill"), PATIENCE)
@@ -148,7 +79,7 @@ def test_a_poisoned_job_cannot_kill_the_fleet(server, tmp_path):
         api = fleet.api()
         for member in (*workers, api):
             member.until_ready()
-        clients = Clients([api], 60, "toy-killer")
+        clients = Clients([api], range(60), "toy-killer")
         clients.until(10)
         with ThreadPoolExecutor(1) as pool, httpx.Client() as client:
             poison = pool.submit(kill, client, api)
@@ -181,7 +112,7 @@ def test_sigterm_loses_nothing(server, tmp_path):
         leaving, staying = fleet.api(), fleet.api()
         for member in (*workers, leaving, staying):
             member.until_ready()
-        clients = Clients([staying], 80, "toy-sleeper")
+        clients = Clients([staying], range(80), "toy-sleeper")
         with ThreadPoolExecutor(8) as pool, httpx.Client() as client:
             waiting = [
                 pool.submit(fill, client, leaving, number, "toy-sleeper")

@@ -105,12 +105,24 @@ def test_a_redis_full_of_uploads_still_answers_all_that_it_took(redis_server, di
         assert 3 <= len(taken) <= 6
         assert len(taken) + len(refused) == 12
         assert all(answer.headers["retry-after"] for answer in refused)
+        assert full(redis_server, lambda: [client.get(at).status_code for at in taken]) == [200] * len(taken)
         files = {"image": ("a.png", os.urandom(8_000_000), "image/png")}
         dispatcher.gate.set()
         assert client.post("/inpaint", files=files).status_code == 200  # who waits finds room
         for location in taken:
             assert finished(client, location)["state"] == "done"
             assert client.delete(location).status_code == 204
+
+
+def full(server: RedisServer, ask: Callable[[], Any]) -> Any:
+    """What is answered while Redis takes nothing more at all."""
+    with redis.Redis.from_url(server.url) as client:
+        before = client.config_get("maxmemory")["maxmemory"]
+        client.config_set("maxmemory", "1mb")
+        try:
+            return ask()
+        finally:
+            client.config_set("maxmemory", before)
 
 
 def test_what_jobs_hold_is_forgotten_with_them(redis_server, dispatcher):

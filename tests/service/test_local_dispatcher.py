@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -64,6 +66,30 @@ def test_a_hole_is_filled_and_nothing_else_changes(pipeline):
     assert result.hole == pytest.approx(81 / 6300)
     assert set(result.timings) == {"decode", "queue", "compute", "encode"}
     assert min(result.timings.values()) > 0
+
+
+def test_a_light_caller_waits_for_a_turn_of_the_threads_and_not_for_all_pictures_of_another(pipeline):
+    image, answers = png(noise(40, 40)), []
+
+    async def one(owner: str) -> None:
+        run = enlarge(image, scale=1)
+        run.work = replace(run.work, owner=owner)
+        await pipeline.answer(run)
+        answers.append(owner)
+
+    async def all_of_them() -> None:
+        gate = threading.Event()
+        for _ in range(pipeline.threads):
+            pipeline.decoders.submit(gate.wait, 10)
+        heavy = [asyncio.create_task(one("heavy")) for _ in range(40)]
+        await asyncio.sleep(0)
+        light = asyncio.create_task(one("light"))
+        await asyncio.sleep(0)
+        gate.set()
+        await asyncio.gather(light, *heavy)
+
+    asyncio.run(all_of_them())
+    assert answers.index("light") < 20
 
 
 def test_an_empty_mask_runs_no_network(pipeline, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import signal
 import socket
 import struct
@@ -23,7 +24,8 @@ from service.errors import Unprocessable
 from service.imaging import sandbox as sandbox_module
 from service.imaging.decode import decode, decode_here
 from service.imaging.limits import Limits
-from service.imaging.sandbox import Sandbox
+from service.imaging.picture import Picture
+from service.imaging.sandbox import Child, Sandbox
 from service.imaging.structure import MANY_CHUNKS, MAX_SCANS, is_plain
 from tests.service.dispatchers import EchoDispatcher, app_of
 from tests.service.engines import until
@@ -116,27 +118,60 @@ def test_what_takes_too_long_is_ended_and_the_next_is_decoded():
     assert decode(data, LIMITS).size == (900, 900)
 
 
-def test_what_takes_too_much_memory_fails_in_its_child_alone(monkeypatch):
-    data = saved(noise(2000, 2000), "WEBP", quality=50)
+@pytest.fixture
+def own() -> Iterator[Sandbox]:
+    sandbox = Sandbox()
+    yield sandbox
+    sandbox.close()
+
+
+@pytest.mark.parametrize("memory", [1 << 20, 8 << 20])  # where it ends is where it runs out
+def test_what_takes_too_much_memory_fails_in_its_child_alone(monkeypatch, own, memory):
+    data = saved(noise(1200, 1200), "WEBP", quality=50)
+    assert own.decode(data, LIMITS, 1_440_000, False).size == (1200, 1200)
+    child = pid(own)
     with monkeypatch.context() as patch:
-        patch.setattr(sandbox_module, "BYTES", 4 << 20)
+        patch.setattr(sandbox_module, "BYTES", memory)
         patch.setattr(sandbox_module, "BYTES_A_PIXEL", 0)
         with pytest.raises(Unprocessable):
-            decode(data, LIMITS)
-    assert decode(data, LIMITS).size == (2000, 2000)
+            own.decode(data, LIMITS, 1_440_000, False)
+    assert gone(child)  # whose decoder is in a state that nobody knows
+    assert own.decode(data, LIMITS, 1_440_000, False).size == (1200, 1200)
 
 
-def test_a_decoder_that_crashes_costs_one_request():
-    data = saved(noise(30, 30), "WEBP")
-    own = Sandbox()
+def test_a_broken_picture_costs_no_child(own):
+    data = saved(noise(30, 30), "TIFF")
     own.decode(data, LIMITS, 900, False)
-    child = own._idle.queue[0]
-    child._process.send_signal(signal.SIGSEGV)
-    child._process.wait()
+    child = pid(own)
+    with pytest.raises(Unprocessable, match="broken"):
+        own.decode(data[: len(data) // 2], LIMITS, 900, False)
+    assert pid(own) == child
+
+
+def test_a_decoder_that_crashes_costs_one_request(own, monkeypatch):
+    data = saved(noise(30, 30), "WEBP")
+    monkeypatch.setattr(sandbox_module, "Child", Crashing)
     with pytest.raises(Unprocessable, match="failed on it"):
         own.decode(data, LIMITS, 900, False)
+    monkeypatch.undo()
     assert own.decode(data, LIMITS, 900, False).size == (30, 30)
-    own.close()
+
+
+class Crashing(Child):
+    def decode(self, *asked: Any) -> Picture:
+        self._process.send_signal(signal.SIGSEGV)
+        return super().decode(*asked)
+
+
+def test_a_child_that_died_since_its_last_picture_is_replaced(own):
+    data = saved(noise(30, 30), "WEBP")
+    own.decode(data, LIMITS, 900, False)
+    os.kill(pid(own), signal.SIGKILL)
+    assert own.decode(data, LIMITS, 900, False).size == (30, 30)
+
+
+def pid(own: Sandbox) -> int:
+    return own._idle.queue[0]._process.pid
 
 
 def test_children_end_with_their_parent():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +15,9 @@ from service.contracts import Outcome
 from service.errors import Problem
 from service.redis.fleet import Announcement
 from service.redis.wire import deadline_from, outcome_fields, outcome_from, upload_fields, work_from
-from service.work import Deadline, InpaintParameters, Result, UpscaleParameters, Work
+from service.work import Deadline, InpaintParameters, Result, Run, UpscaleParameters, Work
+from tests.service.dispatchers import EchoDispatcher
+from tests.service.ends import Ends, ends, until
 
 
 def read_back(outcome: Outcome) -> Outcome:
@@ -123,6 +127,77 @@ def test_what_each_release_wrote_is_understood():
         seen, announced = Announcement.unpack(line)
         assert (seen, announced.models[0]["name"]) == (17, "echo")
         assert "grow" in announced.options["inpaint"]
+
+
+STREAM, CHANNEL = "retouch:jobs:echo:interactive", "retouch:answers:p1"
+TURNS = f"retouch:turns:{STREAM}"
+
+
+def test_what_an_api_process_of_the_release_before_sent_is_answered(redis_server):
+    """By the entries that it makes, as they are written down here."""
+
+    async def run() -> None:
+        async with ends(redis_server.url) as both, both.client.pubsub() as heard:
+            await heard.subscribe(CHANNEL)
+            await both.worker(EchoDispatcher(), digest="d")
+            async with both.client.pipeline(transaction=True) as sent:
+                sent.hset("retouch:upload:1", mapping=decoded(UPLOAD))
+                sent.pexpire("retouch:upload:1", 9000)
+                sent.rpush(f"{TURNS}:0a", f"1 {CHANNEL}")
+                sent.rpush(TURNS, "0a")
+                sent.xadd(STREAM, {"job": "1", "channel": CHANNEL, "turn": "yes"})
+                await sent.execute()
+            spoken: list[str] = []
+            await until(lambda: hear(heard, spoken))
+            assert spoken == ["1"]
+            stored = await both.client.hgetall("retouch:outcome:1")
+            answer = outcome_from({name.encode(): value.encode() for name, value in stored.items()})
+            assert (answer.content, answer.model, answer.hole) == (b"picture", "echo", 0.25)
+            assert json.loads(stored["head"]).keys() == json.loads(RESULT[b"head"]).keys()
+            await until(lambda: only(both, {"retouch:outcome:1"}))
+
+    asyncio.run(run())
+
+
+def test_what_a_worker_of_the_release_before_does_is_understood(redis_server):
+    async def run() -> None:
+        async with ends(redis_server.url) as both:
+            now, _ = await both.client.time()
+            await both.client.hset("retouch:fleet", "w1", WORKER.replace(b"17 ", b"%d " % now))
+            await both.api.fleet.refresh()
+            waiting = asyncio.create_task(both.api.submit(Run(WORK, Deadline.after(9, "RETOUCH_TIMEOUT"))))
+            await until(lambda: both.client.exists(STREAM))
+            ((_, ((entry, fields),)),) = await both.client.xreadgroup("workers", "w1", {STREAM: ">"})
+            assert fields["turn"] == "yes"
+            assert await both.client.lpop(TURNS) == "0a"
+            work, _, channel = (await both.client.lpop(f"{TURNS}:0a")).partition(" ")
+            assert (fields["job"], fields["channel"]) == (work, channel)
+            upload = await both.client.hgetall(f"retouch:upload:{work}")
+            assert upload.items() >= decoded(UPLOAD).items()
+            async with both.client.pipeline(transaction=True) as done:
+                done.xack(STREAM, "workers", entry)
+                done.xdel(STREAM, entry)
+                done.unlink(f"retouch:upload:{work}")
+                done.hset(f"retouch:outcome:{work}", mapping=decoded(RESULT))
+                done.publish(channel, work)
+                await done.execute()
+            assert await waiting == ANSWER
+
+    asyncio.run(run())
+
+
+def decoded(fields: dict[bytes, bytes]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in fields.items()}
+
+
+async def hear(channel: Any, spoken: list[str]) -> bool:
+    message = await channel.get_message(ignore_subscribe_messages=True)
+    spoken += [message["data"]] if message else []
+    return bool(spoken)
+
+
+async def only(both: Ends, names: set[str]) -> bool:
+    return await both.left() == names
 
 
 def with_more(fields: dict[bytes, bytes], **more: object) -> dict[bytes, bytes]:
