@@ -161,7 +161,8 @@ class FleetOfProcesses:
 
     def single(self, **settings: Any) -> Process:
         """One that computes by itself and knows no Redis."""
-        return self._add(Process("serve", **self.settings | {"redis_url": ""} | settings))
+        settings = self.settings | {"redis_url": ""} | settings
+        return self._add(Process("serve", variables=self.variables, **settings))
 
     def worker(self, *models: str, **settings: Any) -> Process:
         return self._add(
