@@ -161,8 +161,9 @@ class FleetOfProcesses:
 
     def single(self, **settings: Any) -> Process:
         """One that computes by itself and knows no Redis."""
-        settings = self.settings | {"redis_url": ""} | settings
-        return self._add(Process("serve", variables=self.variables, **settings))
+        return self._add(
+            Process("serve", variables=self.variables, **self.settings | {"redis_url": ""} | settings)
+        )
 
     def worker(self, *models: str, **settings: Any) -> Process:
         return self._add(
