@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
+
 MEASURE = """
 import resource, sys
 if sys.argv[1] == "keep":

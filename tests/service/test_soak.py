@@ -20,7 +20,7 @@ def test_mixed_traffic_leaves_nothing_behind(redis_server, tmp_path):
             member.until_ready()
         report = soak(members, redis_server, minutes=0.1, tell=told.append)
     assert report.findings() == []
-    assert {200, 202, 204, 304} & set(report.answers)
+    assert 200 in report.answers
     assert told
 
 
