@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from service import __version__
+from service.allocator import keep_freed_memory
 from service.errors import Problem, UsageError
 
 # What takes long to import is imported by the command that needs it: `retouch --help` answers at once.
@@ -127,6 +128,7 @@ def doctor_options(parser: argparse.ArgumentParser) -> None:
 
 
 def serve(arguments: argparse.Namespace, settings: Settings) -> int:
+    keep_freed_memory()
     from service.app import create_app
     from service.server import bound, run_server
 
@@ -143,6 +145,7 @@ def serve(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def worker(arguments: argparse.Namespace, settings: Settings) -> int:
+    keep_freed_memory()
     from service.server import bound, run_server
     from service.settings import listed
     from service.worker import create_worker

@@ -43,6 +43,9 @@ class Dispatcher(Protocol):
 
     async def unload(self, name: str) -> None: ...
 
+    async def reload(self) -> None:
+        """Take what is installed now, and its defaults; runs are answered by the models they were given."""
+
 
 class Submit(Protocol):
     async def __call__(self, run: Run) -> Result: ...

@@ -272,7 +272,7 @@ class Engine:
             if batch.held is not None:
                 self._pace.observe(batch.model, batch.weight, seconds)
         if batch.held is not None:
-            labels = batch.model, self._catalogue.entry(batch.model).task
+            labels = batch.model, self._catalogue.known[batch.model].task
             self._metrics.compute_seconds.labels(*labels).observe(seconds)
             self._metrics.batch_size.labels(*labels).observe(len(batch.windows))
             self._metrics.eager_shapes.labels(batch.model, self._runtime.device).set(

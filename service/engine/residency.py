@@ -97,7 +97,7 @@ class Residency:
             log.info("unloaded %s", name)
 
     def _load(self, name: str) -> None:
-        resident = self._with_room(lambda: self._runtime.load(self._catalogue.entry(name)))
+        resident = self._with_room(lambda: self._runtime.load(self._catalogue.known[name]))
         while self._held and sum(self.names().values()) + resident.bytes > self._max_bytes:
             self._drop_oldest()
         window = warm_window(self._catalogue, name)
@@ -124,7 +124,7 @@ def warm_window(catalogue: Catalogue, name: str) -> Window:
     """A window like those that requests bring, to warm up and measure with."""
     side = catalogue.traits(name).window
     pixels = np.full((side, side, 3), 128, np.uint8)
-    if catalogue.entry(name).task == "inpaint":
+    if catalogue.known[name].task == "inpaint":
         hole = np.zeros((side, side), np.uint8)
         hole[side // 4 : side // 4 + side // 8, side // 4 : side // 4 + side // 8] = 1
         return InpaintWindow(pixels, hole)

@@ -58,6 +58,8 @@ class LocalDispatcher:
         failures = []
         wanted = self._wanted()
         for name in wanted:
+            if name in self.pipeline.engine.resident():
+                continue
             try:
                 await self.load(name)
             except Exception as error:
@@ -114,6 +116,10 @@ class LocalDispatcher:
             self.catalogue.entry(name)
             raise NotFound(f"Model {name!r} is not on the device.")
         await asyncio.wrap_future(self.pipeline.engine.unload(name))
+
+    async def reload(self) -> None:
+        await asyncio.to_thread(self.catalogue.read)
+        self._warming = asyncio.create_task(self._warm_up())
 
     async def submit(self, run: Run) -> Result:
         with self.in_flight.one():

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from models.network import SizeRule
 from models.upscaling.upscaler import steps
-from service.engine.catalogue import Catalogue
+from service.engine.catalogue import Catalogue, Traits
 from service.engine.cores import usable_cores
 from service.engine.engine import Engine
 from service.engine.engines import Engines
@@ -183,16 +183,19 @@ class Course:
             same = vertical == horizontal == 1
             if same and not traits.restores:
                 return await self.result(lambda: picture)
-            if alpha is not None and not same:
-                alpha = await self.enlarge(self.work.model, alpha, factors, out)
-            pixels = await self.enlarge(self.work.model, picture.pixels, factors, out)
+            pixels = picture.pixels
+            if alpha is not None:
+                pixels = await self.decode(without_hidden_colours, pixels, alpha[..., 0])
+                if not same:
+                    alpha = await self.enlarge(self.work.model, alpha, factors, out)
+            pixels = await self.enlarge(self.work.model, pixels, factors, out)
             return await self.result(lambda: enlarged(picture, pixels, alpha))
 
     async def enlarge(self, model: str, pixels: Pixels, factors: Factors, out: Size) -> Pixels:
         """`pixels` at the size `out`, in as many steps as are best, each by overlapping tiles."""
         traits = self.at.catalogue.traits(model)
         for step, size in steps((pixels.shape[0], pixels.shape[1]), factors, out, traits.one_step):
-            tiles = await self.decode(cut_tiles, pixels, step, size, traits.window, traits.receptive_field)
+            tiles = await self.decode(cut_tiles, pixels, step, size, traits)
             outputs = await self.compute(model, tiles)
             pixels = await self.thread(self.at.encoders, "encode", join_tiles, tiles, outputs, size)
         return pixels
@@ -341,7 +344,7 @@ def read_picture(image: bytes, limits: Limits, keep_metadata: bool) -> tuple[Pic
     alpha = picture.alpha
     if alpha is None or (alpha == alpha[0, 0]).all():
         return picture, None
-    return without_hidden_colours(picture), np.broadcast_to(alpha[..., None], (*alpha.shape, 3))
+    return picture, np.broadcast_to(alpha[..., None], (*alpha.shape, 3))
 
 
 def enlarged(picture: Picture, pixels: Pixels, alpha: Pixels | None) -> Picture:
@@ -353,9 +356,7 @@ def enlarged(picture: Picture, pixels: Pixels, alpha: Pixels | None) -> Picture:
     return replace(picture, pixels=pixels, alpha=plane)
 
 
-def cut_tiles(
-    pixels: Pixels, factors: Factors, out: Size, window: int, receptive_field: int
-) -> list[UpscaleTile]:
+def cut_tiles(pixels: Pixels, factors: Factors, out: Size, traits: Traits) -> list[UpscaleTile]:
     size = (pixels.shape[0], pixels.shape[1])
     return [
         UpscaleTile(
@@ -364,7 +365,7 @@ def cut_tiles(
             (tile.box.top, tile.box.left),
             core_region(tile, *factors, size, out),
         )
-        for tile in plan_tiles(*size, window, receptive_field)
+        for tile in plan_tiles(*size, traits.window, traits.receptive_field, traits.grid)
     ]
 
 

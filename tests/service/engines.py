@@ -83,11 +83,15 @@ class FakeEntry(ModelEntry):
     task = "inpaint"  # type: ignore[assignment]
 
 
-class FakeCatalogue:
-    def entry(self, name: str) -> ModelEntry:
+class FakeKnown(dict[str, ModelEntry]):
+    def __missing__(self, name: str) -> ModelEntry:
         if name == "missing":
             raise NotFound("no such model")
         return FakeEntry(name, "fake", folder=None)  # type: ignore[arg-type]
+
+
+class FakeCatalogue:
+    known = FakeKnown()
 
     def traits(self, name: str) -> Traits:
         return Traits(SIDE, SizeRule(), 0, False)
