@@ -15,7 +15,6 @@ from typing import Any, cast
 import uvicorn
 from fastapi import FastAPI
 
-from service.allocator import keep_freed_memory
 from service.errors import Problem
 from service.protocol import BoundedProtocol
 from service.settings import Settings, listed
@@ -103,7 +102,6 @@ def bound(host: str, port: int) -> socket.socket:
 def run_server(
     app: FastAPI, settings: Settings, listener: socket.socket, announce: Callable[[str], None]
 ) -> int:
-    keep_freed_memory()
     allow_many_connections()
     # uvicorn raises the signal that ended it once more when it is done; an orderly end is no failure.
     signal.signal(signal.SIGTERM, lambda *_: None)

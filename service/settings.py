@@ -97,7 +97,7 @@ class Settings(BaseSettings):
         "127.0.0.1", description="addresses and networks whose X-Forwarded-For says who calls"
     )
     device: Annotated[str, AfterValidator(known_device)] = Field(
-        "auto", description="auto, cpu, cuda or cuda:N"
+        "auto", description="auto, cpu, cuda (all GPUs) or cuda:N"
     )
     weights_dir: Annotated[Path | None, AfterValidator(folder)] = None
     warm: str = Field("", description="models to load at start, comma-separated; the defaults when empty")

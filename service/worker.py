@@ -38,7 +38,7 @@ class Worker:
         self._chosen = [self._catalogue.entry(name).name for name in hosted]
         self.hosted = self._chosen or list(self._catalogue.entries)
         # As many as run together, and as many that are decoded meanwhile; a CPU gains nothing by batches.
-        batch = 1 if self._local.device == "cpu" else settings.max_batch
+        batch = 1 if self._local.device == "cpu" else settings.max_batch * len(self._local.pipeline.runtimes)
         name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._cache = make_cache(settings)
         self._consumer = Consumer(
@@ -118,7 +118,12 @@ def create_worker(settings: Settings, hosted: Sequence[str]) -> FastAPI:
         finally:
             await worker.stop(shutdown.left(settings.drain))
 
-    app = FastAPI(title="Retouch worker", lifespan=lifespan, openapi_url=None, telemetry=telemetry(is_probe))
+    app = FastAPI(
+        title="Retouch worker",
+        lifespan=lifespan,
+        openapi_url=None,
+        telemetry=telemetry("retouch-worker", is_probe),
+    )
     app.state.services = Probed(worker, metrics, shutdown)
     problems.install(app)
     app.include_router(health.router)

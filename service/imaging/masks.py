@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +9,7 @@ import numpy.typing as npt
 from service.errors import Unprocessable
 from service.imaging.decode import decode
 from service.imaging.limits import Limits
-from service.imaging.picture import Picture, to_bytes
+from service.imaging.picture import Picture, Pixels, to_bytes
 
 Plane = npt.NDArray[np.uint8]
 HALF = 128  # from here on a soft mask counts as hole
@@ -40,18 +38,17 @@ def hole_from_alpha(picture: Picture) -> Plane | None:
     return hole if hole.any() else None
 
 
-def without_hidden_colours(picture: Picture) -> Picture:
+def without_hidden_colours(pixels: Pixels, alpha: Pixels) -> Pixels:
     """Where nothing is seen, the colour of the nearest pixel that is: enlarged, it reaches what is seen."""
-    assert picture.alpha is not None
-    hidden = np.equal(picture.alpha, 0)
-    if hidden.all():
-        return picture
+    hidden = np.equal(alpha, 0)
+    if hidden.all() or not hidden.any():
+        return pixels
     _, nearest = cv2.distanceTransformWithLabels(
         hidden.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
     )
-    colours = np.zeros((nearest.max() + 1, 3), picture.pixels.dtype)
-    colours[nearest[~hidden]] = picture.pixels[~hidden]
-    return replace(picture, pixels=colours[nearest])
+    colours = np.zeros((nearest.max() + 1, 3), pixels.dtype)
+    colours[nearest[~hidden]] = pixels[~hidden]
+    return colours[nearest]
 
 
 def check_size(picture: Picture, size: tuple[int, int], what: str) -> None:

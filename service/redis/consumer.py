@@ -251,7 +251,8 @@ class Consumer:
                 run.cancelled.set()
 
     async def _look_out(self) -> None:
-        self._orphans = self._orphans or await self._streams.orphaned()
+        # Before the streams are there, none was left in them.
+        self._orphans = self._orphans or (self._open and await self._streams.orphaned())
 
     async def _announce(self) -> None:
         if not self._stopping:

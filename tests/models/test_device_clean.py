@@ -23,10 +23,11 @@ SIDE = 256
 
 
 def run(name: str, net: Any) -> None:
-    """A pass; of an upscaler its features, since where a tile's pixels are read from is told by the host."""
+    """A pass."""
     kind = registry.get(name)
     if kind.task == "upscale":
-        net.features(torch.zeros(2, 3, 48, 48, device="meta"))
+        features = net.features(torch.zeros(2, 3, 48, 48, device="meta"))
+        net.render(features[:1], 2.7, origin=(7, 11), region=(54, 81, 40, 50))
     else:
         side = max(SIDE, kind.build.sides.minimum)
         net(torch.zeros(2, 3, side, side, device="meta"), torch.zeros(2, 1, side, side, device="meta"))
