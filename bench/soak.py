@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import cv2
 import httpx
@@ -30,11 +31,12 @@ import numpy as np
 from PIL import Image
 
 from models.manifest import default_model
-from service.cache.store import RedisCache
-from tests.service.conftest import start_redis
-from tests.service.fleet import Process, fleet_of
+from service.work import TASKS
+from tests.service.conftest import RedisServer, start_redis
+from tests.service.fleet import left
 from tests.service.hostile import FORMATS, corrupt
 from tests.service.pictures import noise, png, saved
+from tests.service.server import Server
 
 WARM = 0.15  # share of the time after which nothing should grow any more
 GROWTH = 150e6  # bytes that a process may have at the end beside what it had then
@@ -52,7 +54,7 @@ class Traffic:
         self.answers: Counter[int] = Counter()
         self.failures: list[str] = []
         self._random = random.Random(seed)
-        self._client = httpx.Client(base_url=url, timeout=120)
+        self._client = httpx.Client(base_url=url, timeout=600)
         self._kinds: dict[Callable[[], None], int] = {
             self.fill: 5,
             self.enlarge: 5,
@@ -231,82 +233,82 @@ class Report:
         return statistics.linear_regression(minutes, memory).slope if len(late) > 1 else 0.0
 
 
+class Member(Protocol):
+    """A process that is watched."""
+
+    url: str
+
+    @property
+    def process(self) -> Any: ...
+
+
 @contextmanager
-def processes(
-    folder: Path, models: Sequence[str], **settings: object
-) -> Iterator[tuple[dict[str, Process], Callable[[], set[str]]]]:
-    """The single process, an API process and its worker; and what tells which keys are left."""
-    server = start_redis(folder)
-    settings = {"cache_bytes": CACHE, "cache_entry_bytes": CACHE, "lease": 6} | settings
+def processes() -> Iterator[tuple[dict[str, Member], RedisServer]]:
+    """One that computes by itself, and an API process with its worker; with the models that ship."""
+    folder = tempfile.mkdtemp()
+    server = start_redis(Path(folder))
+    # Waiting is no failure here: the machine may be a slow one.
+    given = {"cache_bytes": str(CACHE), "max_wait": "600", "timeout": "600", "log_level": "error"}
+    models = ",".join(sorted({default_model(task, "cpu") for task in TASKS}))
+    members: dict[str, Server] = {}
     try:
-        with fleet_of(server, folder, **settings) as fleet:
-            members = {"single": fleet.single(), "api": fleet.api(), "worker": fleet.worker(*models)}
-            for member in members.values():
-                member.until_ready()
-            keys = fleet.keys
-            yield members, lambda: {key for key in keys() if not key.startswith(RedisCache.PREFIX)}
+        members["single"] = Server(**given)
+        members["worker"] = Server("worker", "--models", models, redis_url=server.url, **given)
+        members["api"] = Server(dispatch="redis", redis_url=server.url, **given)
+        yield dict(members), server
     finally:
+        for member in members.values():
+            member.kill()
         server.process.kill()
         server.process.wait()
-
-
-def soak(
-    minutes: float,
-    clients: int,
-    models: Sequence[str],
-    seed: int = 0,
-    tell: Callable[[str], None] = print,
-    **settings: object,
-) -> Report:
-    """`models` are the worker's, one a task."""
-    folder = Path(tempfile.mkdtemp())
-    try:
-        with processes(folder, models, **settings) as (members, keys):
-            urls = [members[name].url for name in ("single", "api")] * clients
-            crowd = [Traffic(url, seed + number) for number, url in enumerate(urls)]
-            end = time.monotonic() + 60 * minutes
-            threads = [threading.Thread(target=client.run, args=(end,)) for client in crowd]
-            for thread in threads:
-                thread.start()
-            samples = watch(members, minutes, tell)
-            for thread in threads:
-                thread.join()
-            settled(keys)
-            for name, member in members.items():
-                samples[name].append(Sample.of(pid(member), minutes))
-            return Report(
-                samples,
-                sum((client.answers for client in crowd), Counter()),
-                [failure for client in crowd for failure in client.failures],
-                keys(),
-            )
-    finally:
         shutil.rmtree(folder)
 
 
+def soak(
+    members: Mapping[str, Member],
+    server: RedisServer,
+    minutes: float,
+    clients: int = 1,
+    seed: int = 0,
+    tell: Callable[[str], None] = print,
+) -> Report:
+    """So many clients to each of the members `single` and `api`."""
+    urls = [members[name].url for name in ("single", "api")] * clients
+    crowd = [Traffic(url, seed + number) for number, url in enumerate(urls)]
+    end = time.monotonic() + 60 * minutes
+    threads = [threading.Thread(target=client.run, args=(end,)) for client in crowd]
+    for thread in threads:
+        thread.start()
+    samples = watch(members, minutes, tell)
+    for thread in threads:
+        thread.join()
+    settled(server)
+    for name, member in members.items():
+        samples[name].append(Sample.of(member.process.pid, minutes))
+    answers: Counter[int] = sum((client.answers for client in crowd), Counter())
+    return Report(
+        samples, answers, [failure for client in crowd for failure in client.failures], left(server)
+    )
+
+
 def watch(
-    members: Mapping[str, Process], minutes: float, tell: Callable[[str], None]
+    members: Mapping[str, Member], minutes: float, tell: Callable[[str], None]
 ) -> dict[str, list[Sample]]:
     samples: dict[str, list[Sample]] = {name: [] for name in members}
     started = time.monotonic()
     while (past := (time.monotonic() - started) / 60) < minutes:
         for name, member in members.items():
-            samples[name].append(Sample.of(pid(member), past))
+            samples[name].append(Sample.of(member.process.pid, past))
             tell(f"{past:5.1f} min  {name:7} {samples[name][-1]}")
         time.sleep(60 * min(0.5, minutes / 20))
     return samples
 
 
-def settled(keys: Callable[[], set[str]], seconds: float = 10) -> None:
+def settled(server: RedisServer, seconds: float = 10) -> None:
     """What the last answers leave is deleted right after them; whoever left is noticed within seconds."""
     end = time.monotonic() + seconds
-    while keys() and time.monotonic() < end:
+    while left(server) and time.monotonic() < end:
         time.sleep(0.05)
-
-
-def pid(member: Process) -> int:
-    assert member.process.pid
-    return member.process.pid
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -317,9 +319,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--clients", type=int, default=2, help="of each of the two ways")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    defaults = {default_model(*wanted) for wanted in (("inpaint", "cpu"), ("upscale", "cpu"))}
-    folder = Path(__file__).resolve().parent.parent / "weights"
-    report = soak(options.minutes, options.clients, sorted(defaults), options.seed, weights_dir=folder)
+    with processes() as (members, server):
+        report = soak(members, server, options.minutes, options.clients, options.seed)
     print(f"answers: {dict(sorted(report.answers.items()))}")
     for name in report.samples:
         print(f"{name}: {report.slope(name) / 1e6:+.2f} MB a minute in the last third")

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 REACH = 2  # small pixels to each side that an enlarged one is rendered from
+SMALL = 32  # example side of networks that take any
 SAMPLE = 2  # example batch: an axis of length one would be taken for a constant
 
 
@@ -86,11 +87,11 @@ def heavy_part(
 
     With a factor a whole upscaler, with a sketch an inpainter that is given one each time.
     """
-    side = int(net.window)  # type: ignore[arg-type]
-    image = torch.rand(SAMPLE, 3, side, side)
     if task == "upscale":
         part = Features(net) if factor is None else Whole(net, factor)
-        return part.eval(), (image,), ["image"]
+        return part.eval(), (torch.rand(SAMPLE, 3, SMALL, SMALL),), ["image"]
+    side = int(net.window)  # type: ignore[arg-type]
+    image = torch.rand(SAMPLE, 3, side, side)
     mask = torch.zeros(SAMPLE, 1, side, side)
     mask[:, :, : side // 4, : side // 4] = 1
     if sketch:

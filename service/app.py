@@ -101,7 +101,7 @@ def create_app(settings: Settings | None = None, make_room: MakeRoom = configure
         version=__version__,
         summary="Fill holes in pictures, enlarge them by any factor.",
         lifespan=lifespan,
-        telemetry=telemetry(is_probe),
+        telemetry=telemetry("retouch", is_probe),
         docs_url=None,  # the page module has a reference that fetches nothing from elsewhere
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,

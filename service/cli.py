@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from service import __version__
+from service.allocator import keep_freed_memory
 from service.errors import Problem, UsageError
 
 # What takes long to import is imported by the command that needs it: `retouch --help` answers at once.
@@ -120,7 +121,14 @@ def bench_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=6.0, help="for each line; default: %(default)g")
 
 
+def doctor_options(parser: argparse.ArgumentParser) -> None:
+    from service.doctor.command import options
+
+    options(parser)
+
+
 def serve(arguments: argparse.Namespace, settings: Settings) -> int:
+    keep_freed_memory()
     from service.app import create_app
     from service.server import bound, run_server
 
@@ -137,6 +145,7 @@ def serve(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def worker(arguments: argparse.Namespace, settings: Settings) -> int:
+    keep_freed_memory()
     from service.server import bound, run_server
     from service.settings import listed
     from service.worker import create_worker
@@ -171,6 +180,12 @@ def bench(arguments: argparse.Namespace, settings: Settings) -> int:
     with files.pipeline_of(settings) as pipeline:
         benchmark.show(pipeline, arguments.model, arguments.side or [256, 512], arguments.seconds)
     return 0
+
+
+def doctor(arguments: argparse.Namespace, settings: Settings) -> int:
+    from service.doctor.command import examine
+
+    return examine(arguments, settings)
 
 
 def models(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -219,6 +234,7 @@ COMMANDS = {
     "upscale": Command("enlarge one picture", upscale_options, one),
     "batch": Command("work through a folder; what is done already is skipped", batch_options, batch),
     "models": Command("list what is installed", models_options, models),
+    "doctor": Command("see whether this machine serves well", doctor_options, doctor),
     "bench": Command("measure what this machine does with the installed models", bench_options, bench),
 }
 # These have parsers of their own, where the networks are at hand.

@@ -35,9 +35,10 @@ class Worker:
         changes = {"max_wait": float("inf"), "warm": settings.warm or ",".join(hosted)}
         self._local = LocalDispatcher(settings.model_copy(update=changes), metrics)
         self._catalogue = self._local.catalogue
-        self.hosted = [self._catalogue.entry(name).name for name in hosted or self._catalogue.entries]
+        self._chosen = [self._catalogue.entry(name).name for name in hosted]
+        self.hosted = self._chosen or list(self._catalogue.entries)
         # As many as run together, and as many that are decoded meanwhile; a CPU gains nothing by batches.
-        batch = 1 if self._local.device == "cpu" else settings.max_batch
+        batch = 1 if self._local.device == "cpu" else settings.max_batch * len(self._local.pipeline.runtimes)
         name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._cache = make_cache(settings)
         self._consumer = Consumer(
@@ -79,6 +80,12 @@ class Worker:
         alive, reason = self._local.ready()
         return self._consumer.ready() if alive else (alive, reason)
 
+    async def reload(self) -> None:
+        await self._local.reload()
+        entries = self._catalogue.entries
+        self.hosted = [name for name in self._chosen or entries if name in entries]
+        self._consumer.host(self.hosted)
+
     async def stop(self, grace: float) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + grace
@@ -111,7 +118,12 @@ def create_worker(settings: Settings, hosted: Sequence[str]) -> FastAPI:
         finally:
             await worker.stop(shutdown.left(settings.drain))
 
-    app = FastAPI(title="Retouch worker", lifespan=lifespan, openapi_url=None, telemetry=telemetry(is_probe))
+    app = FastAPI(
+        title="Retouch worker",
+        lifespan=lifespan,
+        openapi_url=None,
+        telemetry=telemetry("retouch-worker", is_probe),
+    )
     app.state.services = Probed(worker, metrics, shutdown)
     problems.install(app)
     app.include_router(health.router)

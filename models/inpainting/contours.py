@@ -79,9 +79,8 @@ def pairs(at: Tensor, into: Tensor, steep: Tensor, soft: Tensor) -> tuple[Tensor
     fits = real & (bend > STRAIGHT) & (apart < APART) & (length > 2 * AWAY)
     cost, best = torch.where(fits, 1 - bend + 0.2 * apart, torch.inf).min(1)
     number = torch.arange(len(at), device=at.device)
-    cost, first = torch.where((best[best] == number) & (number < best), cost, torch.inf).topk(
-        PAIRS, largest=False
-    )
+    cost = torch.where((best[best] == number) & (number < best), cost, torch.inf)
+    cost, first = cost.topk(PAIRS, largest=False)
     return first, best[first], cost.isfinite()
 
 

@@ -3,9 +3,9 @@
 The idea is patch-swap's (infer, match, translate), with colours in place of features. `structure` infers, at
 the size that it was trained for; its drawing is brought to the picture's size and made to meet what surrounds
 the hole; contours that cross the hole are continued in it, and what repeats itself goes on; PatchMatch finds
-patches that look like it and copies them; what is smooth in them is moved to the drawing's colours. Deep inside
-a large hole a drawing is no more than a guess, and there copies stay as they are: what belongs together in a
-picture looks better than what lies nearest to the truth.
+patches that look like it and copies them; what is smooth in them is moved to the drawing's colours. Deep
+inside a large hole a drawing is no more than a guess, and there copies stay as they are: what belongs
+together in a picture looks better than what lies nearest to the truth.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ MIRRORS = ((), (3,), (2,), (2, 3))  # axes along which the picture is turned for
     paper="none; PatchMatch (SIGGRAPH 2009), patch-swap (ECCV 2018)",
     sketch=True,
     exportable=False,
+    chooses=True,
 )
 class GuidedPatchMatch(Structure):
     window = 1024  # patches are copied at full size; only the drawing is made smaller
@@ -45,10 +46,8 @@ class GuidedPatchMatch(Structure):
         picture = image.float()
         drawing = self.drawn(picture, mask, sketch, factor).float().clamp(0, 1)
         guide = torch.where(mask > 0.5, meeting(drawing, picture, mask), picture)
-        evident = repeating(continuing(guide, picture, mask), picture, mask)
-        if sketch is not None:  # whoever draws decides
-            evident = torch.where((sketch * mask).amax((1, 2, 3), True) > 0, guide, evident)
-        return textured(evident, picture, mask, deep(mask, sketch, factor), factor).to(image.dtype)
+        guide = informed(guide, picture, mask, sketch)
+        return textured(guide, picture, mask, deep(mask, sketch, factor), factor).to(image.dtype)
 
     def drawn(self, image: Tensor, mask: Tensor, sketch: Tensor | None, factor: float) -> Tensor:
         """What `structure` makes of the picture, `factor` times smaller."""
@@ -78,6 +77,14 @@ def mirrored(x: Tensor) -> Tensor:
 def meeting(drawing: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     """`drawing` moved, smoothly, by what it lacks around each hole, so that no rim shows."""
     return drawing + smooth_fill(image - drawing, mask, unknown=0.0)
+
+
+def informed(guide: Tensor, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> Tensor:
+    """`guide` with what the picture itself says of its hole, unless a sketch says what is in it."""
+    evident = repeating(continuing(guide, image, mask), image, mask)
+    if sketch is None:
+        return evident
+    return torch.where((sketch * mask).amax((1, 2, 3), True) > 0, guide, evident)
 
 
 def deep(mask: Tensor, sketch: Tensor | None = None, factor: float = 1.0) -> Tensor:

@@ -17,6 +17,8 @@ SMALL = 256  # pixels a side at most, where offsets are looked for
 OFFSETS = 16
 DETAIL, NOISE = 6.0, 0.03  # pixels: coarser is no detail; deviation: fainter is none either
 ROUND, CELL = 8.0, 4  # pixels: so far round each pixel the picture is compared, for so many a side at once
+FAINT = 0.25  # of the usual power of detail: where there is less, there is nothing to be alike
+TINT = 0.2  # of the range: colours that differ by so much in the mean are as bad as details quite unlike
 COVERED = 0.15  # an offset must bring at least this share of the hole
 UNLIKE, ALIKE = 0.45, 0.75  # local correlations: none of the copy is believed, and all of it
 
@@ -94,8 +96,11 @@ def repeated(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     product = (fine * there).mean(1, True) * compared
     power = 0.5 * (fine.square() + there.square()).mean(1, True) * compared
     # What is compared lies round the hole; inside it holds what its rim says.
-    alike = local(product) / local(power).clamp(min=1e-3)
-    alike = smooth_fill(alike, (local(compared) < 0.05).float(), unknown=0.0)
+    shared = local(compared).clamp(min=1e-2)
+    alike = local(product) / torch.maximum(local(power), FAINT * shared)
+    tint = local((small - moved(small[0], row, column)) * compared) / shared
+    alike = alike - tint.square().mean(1, True) / TINT**2
+    alike = smooth_fill(alike, (shared < 0.05).float(), unknown=0.0)
     alike = F.interpolate(alike, scale_factor=float(CELL), mode="bilinear")[..., :height, :width]
     alike = torch.where((both > 0) & (best.view(-1, 1, 1, 1) > 0), alike, -1.0)
     correlation, label = alike.max(0, keepdim=True)

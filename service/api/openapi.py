@@ -97,7 +97,7 @@ MODEL = of_model(
     task={"type": "string", "enum": list(TASKS)},
     default={"type": "boolean", "description": "Whether it answers when no model is named."},
     architecture=STRING,
-    digest=STRING | {"description": "SHA-256 of the weights."},
+    digest=STRING | {"description": "SHA-256 of the weights; after a +, how a GPU computes with them."},
     licence=STRING,
     restores={
         "type": "boolean",
@@ -164,7 +164,8 @@ def form(kind: Form, **more: Schema) -> Schema:
         files = {name: file | {"description": text} for name, text in kind.files.items()}
         return {"schema": {"type": "object", "properties": files | rest, "required": ["image"]}}
 
-    text = "Parameters are read from the query as well; given in both places they must be equal."
+    text = "Parameters are read from the query as well; given in both places they must be equal. "
+    text += "In JSON files are strings, in base64 or as data: URLs."
     if kind.bare:
         text += " The picture alone may be the body, with its content type, and parameters in the query."
     content = {"multipart/form-data": body(BINARY), JSON: body(BASE64)}

@@ -7,7 +7,6 @@ after the other in the file FD, which the parent has open too.
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import resource
 import sys
@@ -93,14 +92,14 @@ def lay_out(picture: Picture, shared: int) -> dict[str, Any]:
         for name, part in found.items()
         if part is not None
     }
-    os.ftruncate(shared, max(1, sum(part.nbytes for part in parts.values())))
     placed: dict[str, Any] = {}
     at = 0
-    with mmap.mmap(shared, 0) as memory:
-        for name, part in parts.items():
-            memory[at : at + part.nbytes] = part.tobytes()
-            placed[name] = (at, part.shape, part.dtype.str)
-            at += part.nbytes
+    for name, part in parts.items():
+        placed[name] = (at, part.shape, part.dtype.str)
+        content = np.ascontiguousarray(part).data.cast("B")
+        while content:  # what is written at once has an end
+            written = os.pwrite(shared, content, at)
+            content, at = content[written:], at + written
     return placed
 
 

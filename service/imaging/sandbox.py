@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
-import mmap
 import queue
 import signal
 import subprocess
@@ -39,7 +38,7 @@ SLOW = "The picture takes too long to decode; save it again in a plain format."
 class Child:
     def __init__(self) -> None:
         self.sound = True  # whether it may be asked again
-        self._shared = tempfile.TemporaryFile()  # noqa: SIM115 -- closed with the child
+        self._shared = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 -- closed with the child
         descriptor = self._shared.fileno()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "service.imaging.child", str(descriptor)],
@@ -90,11 +89,12 @@ class Child:
 
     def _picture(self, answer: dict[str, Any]) -> Picture:
         parts: dict[str, Any] = {}
-        with mmap.mmap(self._shared.fileno(), 0, access=mmap.ACCESS_READ) as memory:
-            for name, (start, shape, dtype) in answer["parts"].items():
-                size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-                parts[name] = np.frombuffer(memory[start : start + size], dtype).reshape(shape)
-        self._shared.truncate(1)  # what was decoded does not stay in memory
+        for name, (start, shape, dtype) in answer["parts"].items():
+            parts[name] = np.empty(shape, dtype)
+            self._shared.seek(start)
+            if self._shared.readinto(parts[name]) != parts[name].nbytes:
+                raise Crashed
+        self._shared.truncate(0)  # what was decoded does not stay in memory
         metadata = {name: parts[name].tobytes() for name in ("icc", "exif") if name in parts}
         return Picture(parts["pixels"], parts.get("alpha"), answer["gray"], **metadata)
 

@@ -22,9 +22,9 @@ here = get_current
 tracer = trace.get_tracer("retouch")
 
 
-def telemetry(exclude: Callable[[MutableMapping[str, Any]], bool]) -> TelemetryConfig:
+def telemetry(service: str, exclude: Callable[[MutableMapping[str, Any]], bool]) -> TelemetryConfig:
     """What an application is made with: traces alone, since metrics and logs have their own ways."""
-    os.environ.setdefault("OTEL_SERVICE_NAME", "retouch")
+    os.environ.setdefault("OTEL_SERVICE_NAME", service)
     return {
         "auto_configure": True,
         "metrics": False,

@@ -26,6 +26,7 @@ def settings_of(service: dict[str, Any]) -> Settings:
     given = {
         name.removeprefix("RETOUCH_").lower(): re.sub(r"\$\{\w+:-(.*?)\}", r"\1", value)
         for name, value in service["environment"].items()
+        if name.startswith("RETOUCH_")
     }
     return Settings(**given)
 

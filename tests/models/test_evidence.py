@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from models.inpainting.contours import continuing
+from models.inpainting.guided_patchmatch import informed
 from models.inpainting.offsets import repeating
 from models.layers.smooth import blur
 
@@ -88,3 +89,13 @@ def test_pictures_of_which_nothing_is_left_have_no_evidence(add, size):
     picture = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(7))
     guide = torch.full_like(picture, 0.5)
     assert torch.equal(add(guide, picture, torch.ones(1, 1, *size)), guide)
+
+
+def test_a_sketch_in_the_hole_is_not_gainsaid(tiles, mask):
+    pictures, masks = tiles.repeat(2, 1, 1, 1), mask.repeat(2, 1, 1, 1)
+    guide, sketch = torch.full_like(pictures, 0.5), torch.zeros_like(masks)
+    sketch[0, :, :50], sketch[1, :, 80] = 1, 1  # beyond the hole, and through it
+    beyond, through = informed(guide, pictures, masks, sketch)
+    assert torch.equal(beyond, informed(guide[:1], tiles, mask)[0])
+    assert not torch.equal(beyond, guide[0])
+    assert torch.equal(through, guide[1])

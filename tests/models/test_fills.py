@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from models.evaluation.command import main
-from models.evaluation.fills import gradient_ratio, l1_percent, patch_distance
+from models.evaluation.fills import gradient_ratio, l1_percent, line_error, patch_distance
 from models.evaluation.inpaint import by_network, evaluate_inpaint, pairs
 from models.network import Network, SizeRule
 
@@ -27,6 +27,7 @@ def test_the_truth_is_at_no_distance(texture, hole):
     assert l1_percent(texture, texture, hole) == 0
     assert patch_distance(texture, texture, hole) == 0
     assert gradient_ratio(texture, texture, hole) == 1
+    assert line_error(texture, texture, hole) == pytest.approx(0, abs=1e-6)
 
 
 def test_only_the_hole_counts_for_l1(texture, hole):
@@ -43,6 +44,13 @@ def test_blur_loses_gradient_and_the_same_texture_elsewhere_is_near(texture, hol
     assert gradient_ratio(flat, texture, hole) == 0
     assert gradient_ratio(moved, texture, hole) == pytest.approx(1, abs=0.1)
     assert patch_distance(moved, texture, hole) < patch_distance(flat, texture, hole) / 5
+
+
+def test_lines_that_bend_are_told_from_lines_that_fade(hole):
+    ramp = np.repeat(np.linspace(0, 250, 64).astype(np.uint8)[None, :, None], 64, 0).repeat(3, 2)
+    assert line_error(ramp // 2, ramp, hole) == pytest.approx(0, abs=1)
+    assert line_error(ramp.transpose(1, 0, 2), ramp, hole) == pytest.approx(90, abs=1)
+    assert line_error(ramp[:, ::-1], ramp, hole) == pytest.approx(180, abs=1)
 
 
 @pytest.fixture
@@ -76,6 +84,24 @@ def test_a_network_is_never_shown_what_is_in_the_hole(folder):
     _, truth, hole = pairs(folder)[0]
     answer = by_network(Echo(), torch.device("cpu"))(truth, hole)
     assert (answer[hole] == 64).all()
+
+
+def test_a_network_of_one_size_is_shown_a_smaller_picture(texture, hole):
+    class Known(Network):
+        """The mean of what is known, everywhere."""
+
+        sides = SizeRule(32, 32, 32)
+
+        def forward(self, image, mask):
+            assert image.shape[-2:] == mask.shape[-2:] == (32, 32)
+            mean = (image * (1 - mask)).sum((2, 3), keepdim=True) / (1 - mask).sum((2, 3), keepdim=True)
+            return mean.expand_as(image)
+
+    answer = by_network(Known(), torch.device("cpu"))(np.where(hole[..., None], 255, texture), hole)
+    assert answer.shape == texture.shape
+    assert np.abs(answer[0, 0] - texture[~hole].mean(0)).max() <= 1
+    wide = by_network(Known(), torch.device("cpu"))(texture[:32], hole[:32])
+    assert wide.shape == (32, 64, 3)
 
 
 def test_bands_hold_the_pictures_of_their_share(folder):

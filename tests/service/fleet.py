@@ -23,6 +23,7 @@ from torch import Tensor
 
 from models import registry
 from models.registry import Architecture
+from service.cache.store import RedisCache
 from tests.service.conftest import RedisServer, free_port
 from tests.service.toys import ToyEnlarge, ToyFill
 
@@ -160,7 +161,9 @@ class FleetOfProcesses:
 
     def single(self, **settings: Any) -> Process:
         """One that computes by itself and knows no Redis."""
-        return self._add(Process("serve", **self.settings | {"redis_url": ""} | settings))
+        return self._add(
+            Process("serve", variables=self.variables, **self.settings | {"redis_url": ""} | settings)
+        )
 
     def worker(self, *models: str, **settings: Any) -> Process:
         return self._add(
@@ -174,18 +177,23 @@ class FleetOfProcesses:
         return member
 
     def keys(self) -> set[str]:
-        """What is left in Redis beside the fleet's own list and streams without entries."""
-        with redis.Redis(port=self.server.port, decode_responses=True) as client:
-            found = set()
-            for key in client.scan_iter(count=1000):
-                streams = key.startswith("retouch:jobs:") and client.xlen(key) == 0
-                if not streams and key not in ("retouch:fleet", "retouch:weights"):
-                    found.add(key)
-            return found
+        return left(self.server)
 
     def kill(self) -> None:
         for member in self.members:
             member.kill()
+
+
+def left(server: RedisServer) -> set[str]:
+    """What is in Redis beside the fleet's own list, what was cached and streams without entries."""
+    with redis.Redis(port=server.port, decode_responses=True) as client:
+        found = set()
+        for key in client.scan_iter(count=1000):
+            streams = key.startswith("retouch:jobs:") and client.xlen(key) == 0
+            cached = key.startswith(RedisCache.PREFIX)
+            if not streams and not cached and key not in ("retouch:fleet", "retouch:weights"):
+                found.add(key)
+        return found
 
 
 @contextlib.contextmanager

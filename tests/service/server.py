@@ -1,4 +1,4 @@
-"""`retouch serve` as a process of its own, on a free port."""
+"""`retouch serve`, or another command, as a process of its own, on a free port."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.service.conftest import free_port
 
 
 class Server:
-    def __init__(self, **settings: str) -> None:
+    def __init__(self, *command: str, **settings: str) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
         environment = os.environ | {f"RETOUCH_{name.upper()}": value for name, value in settings.items()}
-        environment["RETOUCH_PORT"] = self.url.rpartition(":")[2]
+        port = self.url.rpartition(":")[2]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "service.cli", "serve"],
+            [sys.executable, "-m", "service.cli", *(command or ("serve",)), "--port", port],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -29,7 +29,7 @@ class Server:
         )
         assert self.process.stdout is not None
         self.greeting = self.process.stdout.readline()
-        give_up = time.monotonic() + 60
+        give_up = time.monotonic() + 180
         while time.monotonic() < give_up and self.process.poll() is None:
             try:
                 if httpx.get(self.url + "/readyz").status_code == 200:

@@ -27,3 +27,24 @@ def faults(mode: str) -> int:
 
 def test_freed_memory_is_kept():
     assert faults("keep") < 1000 < faults("default")
+
+
+ARENAS = """
+import ctypes, threading
+from service.allocator import keep_freed_memory
+keep_freed_memory()
+together = threading.Barrier(6)
+def allocate():
+    together.wait()
+    held = [bytearray(100_000) for _ in range(20)]
+    together.wait()
+threads = [threading.Thread(target=allocate) for _ in range(6)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+ctypes.CDLL(None).malloc_stats()
+"""
+
+
+def test_threads_keep_no_memory_each():
+    ran = subprocess.run([sys.executable, "-c", ARENAS], capture_output=True, check=True, text=True)
+    assert ran.stderr.count("Arena ") == 1
