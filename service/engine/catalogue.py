@@ -37,7 +37,9 @@ class Traits:
     draws: bool = False  # at random, from a seed
     one_step: int = ONE_STEP  # the largest factor that is enlarged by at once
     restores: bool = False  # changes a picture at its own size, too
-    grid: int = 1  # what the sides of windows are rounded up to where the picture has more of itself
+    grid: int = (
+        1  # what the sides of windows and tiles are rounded up to where the picture has more of itself
+    )
 
 
 class Catalogue:
@@ -116,7 +118,7 @@ def read_traits(entry: ModelEntry, device: str) -> Traits:
         net = registry.create(entry.architecture, **entry.arguments)
     window, sides, grid = net.window, net.sides, 1
     if device == "cuda" and kind.task == "upscale":
-        window = max(window, TILE)
+        window = grid = max(window, TILE)
     elif device == "cuda" and sides.maximum is None:
         grid = math.lcm(sides.multiple, GRID)
         sides = SizeRule(sides.round_up(1), grid)

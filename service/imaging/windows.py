@@ -216,12 +216,17 @@ class Tile:
         return Box(self.rows.start, self.columns.start, self.rows.length, self.columns.length)
 
 
-def spans(side: int, tile: int, overlap: int) -> list[Span]:
-    """Equal tiles over one axis whose cores partition it, each core `overlap` away from inner tile edges."""
+def spans(side: int, tile: int, overlap: int, grid: int = 1) -> list[Span]:
+    """Equal tiles over one axis whose cores partition it, each core `overlap` away from inner tile edges.
+
+    They are as few as tiles of at most `tile` can be, and no longer than these few must be, in whole `grid`s.
+    """
     if side <= tile:
         return [Span(0, side, 0, side)]
+    count = -(-(side - 2 * overlap) // max(1, tile - 2 * overlap))
+    needed = -(-(side + 2 * overlap * (count - 1)) // count)
+    tile = min(tile, -(-needed // grid) * grid)
     stride = max(1, tile - 2 * overlap)
-    count = -(-(side - 2 * overlap) // stride)
     starts = [min(at * stride, side - tile) for at in range(count)]
     edges = [0, *((here + tile + after) // 2 for here, after in pairwise(starts)), side]
     return [
@@ -229,11 +234,11 @@ def spans(side: int, tile: int, overlap: int) -> list[Span]:
     ]
 
 
-def plan_tiles(height: int, width: int, tile: int, overlap: int) -> list[Tile]:
+def plan_tiles(height: int, width: int, tile: int, overlap: int, grid: int = 1) -> list[Tile]:
     return [
         Tile(rows, columns)
-        for rows in spans(height, tile, overlap)
-        for columns in spans(width, tile, overlap)
+        for rows in spans(height, tile, overlap, grid)
+        for columns in spans(width, tile, overlap, grid)
     ]
 
 

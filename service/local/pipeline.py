@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from models.network import SizeRule
 from models.upscaling.upscaler import steps
-from service.engine.catalogue import Catalogue
+from service.engine.catalogue import Catalogue, Traits
 from service.engine.cores import usable_cores
 from service.engine.engine import Engine
 from service.engine.engines import Engines
@@ -195,7 +195,7 @@ class Course:
         """`pixels` at the size `out`, in as many steps as are best, each by overlapping tiles."""
         traits = self.at.catalogue.traits(model)
         for step, size in steps((pixels.shape[0], pixels.shape[1]), factors, out, traits.one_step):
-            tiles = await self.decode(cut_tiles, pixels, step, size, traits.window, traits.receptive_field)
+            tiles = await self.decode(cut_tiles, pixels, step, size, traits)
             outputs = await self.compute(model, tiles)
             pixels = await self.thread(self.at.encoders, "encode", join_tiles, tiles, outputs, size)
         return pixels
@@ -356,9 +356,7 @@ def enlarged(picture: Picture, pixels: Pixels, alpha: Pixels | None) -> Picture:
     return replace(picture, pixels=pixels, alpha=plane)
 
 
-def cut_tiles(
-    pixels: Pixels, factors: Factors, out: Size, window: int, receptive_field: int
-) -> list[UpscaleTile]:
+def cut_tiles(pixels: Pixels, factors: Factors, out: Size, traits: Traits) -> list[UpscaleTile]:
     size = (pixels.shape[0], pixels.shape[1])
     return [
         UpscaleTile(
@@ -367,7 +365,7 @@ def cut_tiles(
             (tile.box.top, tile.box.left),
             core_region(tile, *factors, size, out),
         )
-        for tile in plan_tiles(*size, window, receptive_field)
+        for tile in plan_tiles(*size, traits.window, traits.receptive_field, traits.grid)
     ]
 
 
