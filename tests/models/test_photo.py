@@ -54,7 +54,7 @@ def test_flat_stays_flat_but_for_a_faint_rim(net, colour, scale):
     away = np.abs(by_network(net, CPU)(flat, scale, size).astype(int) - colour)
     rim = int(8 * scale)
     assert away[rim:-rim, rim:-rim].max() <= 1
-    assert away.max() <= 6  # what lies beyond the border is black to the network
+    assert away.max() <= 7  # what lies beyond the border is black to the network
 
 
 def test_every_scale_keeps_the_colours(net):
