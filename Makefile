@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ONNX := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 
-.PHONY: setup lock serve test lint bench soak chaos openapi system-packages manifests deploy-tools check-deploy container-test clean
+.PHONY: setup lock serve test test-spandrel lint bench soak chaos openapi system-packages manifests deploy-tools check-deploy container-test clean
 
 setup: $(VENV)/.ready
 
@@ -77,6 +77,14 @@ check-deploy: deploy-tools
 	$(DEPLOY)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker/compose.gpu.yml
 	for version in 1.31 1.37; do \
 	  for file in k8s/rendered/*.yaml; do $(DEPLOY)/bin/kubernetes-validate --strict --quiet -k $$version $$file || exit 1; done; done
+
+# What our importers do not know is handed to spandrel, whose torchvision has to be built for the same torch: both come
+# from one index, in an environment of their own.
+SPANDREL := $(VENV)/spandrel
+test-spandrel:
+	@test -x $(SPANDREL)/bin/pytest || { $(PYTHON) -m venv $(SPANDREL) && \
+	  $(SPANDREL)/bin/pip install --quiet --editable ".[spandrel]" pytest pytest-timeout; }
+	$(SPANDREL)/bin/python -m pytest -o addopts="-ra" -W default tests/spandrel
 
 # Builds the image and runs it as it is meant to run; see the script for what it needs.
 container-test:

@@ -34,6 +34,7 @@ from models.layers.gated import GatedConv, PaddedConv
 
 LAST = torch.channels_last
 FORMS = ("torch", "compiled", "bfloat16", "onnxruntime")
+APART = {"neural-patch", "spandrel"}  # one takes many minutes, the other is nothing without a file
 
 
 def best(call: Callable[[], Any], repeats: int = 2) -> float:
@@ -161,7 +162,7 @@ def main() -> None:
     forms = asked.form or FORMS
     print("| network | side | parameters | " + " | ".join(f"{form} s / MB" for form in forms) + " |")
     print("| --- " * (3 + len(forms)) + "|")
-    for name in asked.network or sorted(models.architectures()):
+    for name in asked.network or sorted(set(models.architectures()) - APART):
         side = asked.side or registry.get(name).build.window
         with torch.device("meta"):
             count = sum(parameter.numel() for parameter in models.create(name).parameters())

@@ -36,7 +36,7 @@ import models
 from models.network import Network
 from service.app import create_app
 from service.engine.cores import usable_cores
-from service.engine.runtimes.torch_runtime import choose_device
+from service.engine.runtimes.torch_runtime import devices
 from service.imaging.windows import cut, plan_holes
 
 SIDE = 512
@@ -162,7 +162,7 @@ def bare(net: torch.nn.Module, batch: int, device: torch.device, seconds: float)
 
 
 def throughput(arguments: argparse.Namespace) -> None:
-    device = choose_device("auto")
+    device = devices("auto")[0]
     torch.set_num_threads(usable_cores())
     torch.backends.cudnn.allow_tf32 = False
     name = arguments.model or models.default_model("inpaint", device.type)

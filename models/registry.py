@@ -21,6 +21,7 @@ class Architecture:
     sketch: bool = False
     exportable: bool = True
     draws: bool = False  # at random, from the keyword argument `seed`
+    chooses: bool = False  # by values, so that rounding may change what: computed in float32 everywhere
 
 
 _ARCHITECTURES: dict[str, Architecture] = {}
@@ -34,6 +35,7 @@ def architecture(
     sketch: bool = False,
     exportable: bool = True,
     draws: bool = False,
+    chooses: bool = False,
 ) -> Callable[[Net], Net]:
     """Class decorator that enters a network into the registry."""
 
@@ -43,7 +45,7 @@ def architecture(
         for fact in ("sides", "window"):
             if not hasattr(cls, fact):
                 raise ValueError(f"architecture {name!r} does not say its {fact}")
-        _ARCHITECTURES[name] = Architecture(name, task, paper, cls, sketch, exportable, draws)
+        _ARCHITECTURES[name] = Architecture(name, task, paper, cls, sketch, exportable, draws, chooses)
         return cls
 
     return enter

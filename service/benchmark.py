@@ -66,7 +66,7 @@ async def table(
     catalogue = pipeline.catalogue
     chosen = models or [catalogue.default("inpaint"), catalogue.default("upscale")]
     tasks = {model: catalogue.entry(model).task for model in chosen}  # an unknown one is said at once
-    yield f"{pipeline.runtime.device}; PNG in, PNG out, decoding and encoding included"
+    yield f"{pipeline.device}; PNG in, PNG out, decoding and encoding included"
     yield "| model | picture | ms alone | pictures a second |"
     yield "| --- | --- | --- | --- |"
     for model, task in tasks.items():

@@ -121,6 +121,12 @@ def bench_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=6.0, help="for each line; default: %(default)g")
 
 
+def doctor_options(parser: argparse.ArgumentParser) -> None:
+    from service.doctor.command import options
+
+    options(parser)
+
+
 def serve(arguments: argparse.Namespace, settings: Settings) -> int:
     keep_freed_memory()
     from service.app import create_app
@@ -176,6 +182,12 @@ def bench(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
+def doctor(arguments: argparse.Namespace, settings: Settings) -> int:
+    from service.doctor.command import examine
+
+    return examine(arguments, settings)
+
+
 def models(arguments: argparse.Namespace, settings: Settings) -> int:
     from models import default_model, installed, load
     from models.manifest import WeightsError
@@ -222,6 +234,7 @@ COMMANDS = {
     "upscale": Command("enlarge one picture", upscale_options, one),
     "batch": Command("work through a folder; what is done already is skipped", batch_options, batch),
     "models": Command("list what is installed", models_options, models),
+    "doctor": Command("see whether this machine serves well", doctor_options, doctor),
     "bench": Command("measure what this machine does with the installed models", bench_options, bench),
 }
 # These have parsers of their own, where the networks are at hand.

@@ -34,7 +34,7 @@ class Dispatcher(Protocol):
     def models(self) -> list[dict[str, Any]]: ...
 
     def resolve(self, task: Task, name: str | None, lossy: bool = False) -> tuple[str, str]:
-        """Name and weights digest of the model that answers; NotFound when there is none.
+        """Name of the model that answers, and what its answers depend on; NotFound when there is none.
 
         `lossy` says that the picture came compressed with loss, for which there may be another default.
         """
@@ -42,6 +42,9 @@ class Dispatcher(Protocol):
     async def load(self, name: str) -> None: ...
 
     async def unload(self, name: str) -> None: ...
+
+    async def reload(self) -> None:
+        """Take what is installed now, and its defaults; runs are answered by the models they were given."""
 
 
 class Submit(Protocol):

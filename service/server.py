@@ -1,23 +1,27 @@
-"""The HTTP server of `retouch serve` and `retouch worker`."""
+"""The HTTP server of `retouch serve` and `retouch worker`; SIGHUP has it read the models' manifests anew."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
+import logging
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
 
+from service.errors import Problem
 from service.protocol import BoundedProtocol
 from service.settings import Settings, listed
 from service.shutdown import Shutdown
 
 BACKLOG = 2048
+log = logging.getLogger("retouch.server")
 
 
 class ListenError(OSError):
@@ -31,17 +35,35 @@ class Server(uvicorn.Server):
     """`announce` hears the address, with the port that it really is, once it can be called."""
 
     def __init__(
-        self, config: uvicorn.Config, shutdown: Shutdown, announce: Callable[[str], None] = silent
+        self,
+        config: uvicorn.Config,
+        shutdown: Shutdown,
+        reload: Callable[[], Awaitable[None]],
+        announce: Callable[[str], None] = silent,
     ) -> None:
         super().__init__(config)
         self._shutdown = shutdown
+        self._reload = reload
         self._announce = announce
+        self._reloading: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if hasattr(signal, "SIGHUP"):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hung_up)
         if self.started and sockets:
             host, port, *_ = sockets[0].getsockname()
             self._announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+
+    def _hung_up(self) -> None:
+        self._reloading = asyncio.create_task(self._read_anew())
+
+    async def _read_anew(self) -> None:
+        try:
+            await self._reload()
+            log.info("the models are as their manifests say now")
+        except Problem as problem:
+            log.error("the models stay as they were: %s", problem.detail)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._shutdown.begin()
@@ -97,5 +119,6 @@ def run_server(
         # The dispatcher drains within `drain`; what is left after that has been answered with a problem.
         timeout_graceful_shutdown=int(settings.drain) + 5,
     )
-    Server(config, app.state.services.shutdown, announce).run([listener])
+    services = app.state.services
+    Server(config, services.shutdown, services.dispatcher.reload, announce).run([listener])
     return 0

@@ -97,7 +97,7 @@ class Settings(BaseSettings):
         "127.0.0.1", description="addresses and networks whose X-Forwarded-For says who calls"
     )
     device: Annotated[str, AfterValidator(known_device)] = Field(
-        "auto", description="auto, cpu, cuda or cuda:N"
+        "auto", description="auto, cpu, cuda (all GPUs) or cuda:N"
     )
     weights_dir: Annotated[Path | None, AfterValidator(folder)] = None
     warm: str = Field("", description="models to load at start, comma-separated; the defaults when empty")
@@ -149,7 +149,9 @@ class Settings(BaseSettings):
 
     # Who may call.
     api_keys: SecretStr = Field(SecretStr(""), description="comma-separated; empty: open to everyone")
-    admin_key: SecretStr = Field(SecretStr(""), description="allows loading and unloading; empty: off")
+    admin_key: SecretStr = Field(
+        SecretStr(""), description="allows loading, unloading and reloading; empty: off"
+    )
     key_concurrency: int = Field(16, ge=1, description="requests a key may have in flight")
     listeners: int = Field(1000, ge=1, description="most events of jobs that are followed at any one time")
     cors_origins: Annotated[str, AfterValidator(origins)] = Field(

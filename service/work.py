@@ -144,7 +144,7 @@ class Work:
     key: str  # equal for works whose answers are equal, to the byte
     request_id: str = ""
     owner: str = ""  # digest of the API key that it came with; none where no keys are asked for
-    weights: str = ""  # digest of the weights that `key` was made with
+    weights: str = ""  # the digest that `key` was made with
 
     @classmethod
     def create(
@@ -157,7 +157,7 @@ class Work:
         request_id: str = "",
         owner: str = "",
     ) -> Work:
-        """`digest` is of the model's weights."""
+        """`digest` is what the model's answers depend on: its weights, and on a GPU how that computes."""
         key = identity(task, model, digest, parameters, files)
         return cls(task, model, parameters, files, key, request_id, owner, digest)
 

@@ -35,9 +35,10 @@ class Worker:
         changes = {"max_wait": float("inf"), "warm": settings.warm or ",".join(hosted)}
         self._local = LocalDispatcher(settings.model_copy(update=changes), metrics)
         self._catalogue = self._local.catalogue
-        self.hosted = [self._catalogue.entry(name).name for name in hosted or self._catalogue.entries]
+        self._chosen = [self._catalogue.entry(name).name for name in hosted]
+        self.hosted = self._chosen or list(self._catalogue.entries)
         # As many as run together, and as many that are decoded meanwhile; a CPU gains nothing by batches.
-        batch = 1 if self._local.device == "cpu" else settings.max_batch
+        batch = 1 if self._local.device == "cpu" else settings.max_batch * len(self._local.pipeline.runtimes)
         name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._cache = make_cache(settings)
         self._consumer = Consumer(
@@ -78,6 +79,12 @@ class Worker:
     def ready(self) -> tuple[bool, str]:
         alive, reason = self._local.ready()
         return self._consumer.ready() if alive else (alive, reason)
+
+    async def reload(self) -> None:
+        await self._local.reload()
+        entries = self._catalogue.entries
+        self.hosted = [name for name in self._chosen or entries if name in entries]
+        self._consumer.host(self.hosted)
 
     async def stop(self, grace: float) -> None:
         loop = asyncio.get_running_loop()

@@ -15,6 +15,7 @@ from models.checkpoints import mat as mat
 from models.checkpoints import meta_edsr as meta_edsr
 from models.checkpoints import meta_rdn as meta_rdn
 from models.checkpoints import migan as migan
+from models.checkpoints import neural_patch as neural_patch
 from models.checkpoints import partial_conv as partial_conv
 from models.checkpoints import pen_net as pen_net
 from models.checkpoints import region_norm as region_norm

@@ -77,6 +77,12 @@ class Thing:
     def extend(self, values: Any) -> None: ...
 
 
+class Ordered(dict[Any, Any]):
+    """An OrderedDict. A module's state has notes of its versions as an attribute, which nobody here reads."""
+
+    def __setstate__(self, state: Any) -> None: ...
+
+
 def rebuilt(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Stored:
     return Stored(storage, offset, size, stride, None)
 
@@ -92,7 +98,7 @@ def first(value: Any, *rest: Any) -> Any:
 
 
 ADMITTED: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): dict,
+    ("collections", "OrderedDict"): Ordered,
     ("torch", "Size"): tuple,
     ("torch._utils", "_rebuild_tensor"): rebuilt,
     ("torch._utils", "_rebuild_tensor_v2"): rebuilt,

@@ -40,7 +40,7 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     importing.add_argument("--as", dest="architecture", help="default: told by the checkpoint's keys")
     importing.add_argument("--name", help="what callers will ask for; default: the file's name")
     importing.add_argument("--companion", type=Path, help="the second file of a network that has two")
-    importing.add_argument("--licence", default="unknown: see the checkpoint's source")
+    importing.add_argument("--licence", help="of the file; asked for where only spandrel knows it")
     importing.add_argument("--channel-order", choices=["rgb", "bgr"], help="where the file does not tell")
     actions.add_parser("list", help="what is installed, and from where")
     actions.add_parser("verify", help="compare every file with its digest, and load it")
@@ -80,10 +80,19 @@ def take_in(arguments: argparse.Namespace) -> int:
     with converted(
         arguments.file, architecture=arguments.architecture, companion=arguments.companion, **options
     ) as ours:
-        about = {"licence": arguments.licence, "source": f"imported from {arguments.file.name}"}
+        licence = arguments.licence or licence_of(ours.architecture)
+        about = {"licence": licence, "source": f"imported from {arguments.file.name}"}
         row = install(ours, name, folder, about)
     print(f"{name}: {row['architecture']} {row['arguments']}, {row['file']}, sha256 {row['sha256'][:12]}")
     return 0
+
+
+def licence_of(architecture: str) -> str:
+    if architecture != "spandrel":
+        return "unknown: see the checkpoint's source"
+    if sys.stdin.isatty() and (said := input("The file's licence, as its source states it: ").strip()):
+        return said
+    raise CheckpointError("say the file's licence, as its source states it: --licence LICENCE")
 
 
 def available(arguments: argparse.Namespace) -> int:
@@ -114,7 +123,7 @@ def pull_all(arguments: argparse.Namespace) -> int:
 def use(arguments: argparse.Namespace) -> int:
     task = make_default(arguments.model, own_folder())
     print(f"{arguments.model} answers {task} from now on where no model is named.")
-    print("A service that runs already has to be reloaded or started anew.")
+    print("A service that runs already takes it on SIGHUP, or POST /models/reload.")
     return 0
 
 

@@ -27,6 +27,10 @@ class CheckpointError(ValueError):
     """The checkpoint is not what it should be; the message says which key gave it away."""
 
 
+class Unknown(CheckpointError):
+    """No importer recognises it."""
+
+
 @dataclass(frozen=True)
 class Importer:
     architecture: str
@@ -102,9 +106,7 @@ def recognise(state: PublicState) -> str:
     for name, importer in _IMPORTERS.items():
         if importer.recognises(flat):
             return name
-    raise CheckpointError(
-        f"no architecture recognises this checkpoint; its first key is {next(iter(flat), None)!r}"
-    )
+    raise Unknown(f"no architecture recognises this checkpoint; its first key is {next(iter(flat), None)!r}")
 
 
 def load_public(name: str, state: PublicState, **options: Any) -> nn.Module:

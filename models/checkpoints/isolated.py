@@ -23,8 +23,9 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from models.checkpoints import CheckpointError, import_public, recognise
+from models.checkpoints import CheckpointError, import_public, recognise, spandrel
 from models.checkpoints.files import read_public, unpack
+from models.checkpoints.importer import Unknown, unwrap
 
 SECONDS = 120  # of computing; the largest public file takes ten
 PATIENCE = 3 * SECONDS  # by the clock, on a machine that is busy
@@ -133,12 +134,20 @@ def convert(request: dict[str, Any]) -> dict[str, Any]:
     state = read_public(file)
     if companions:
         options["companion"] = read_public(companions[0])
-    architecture = request["architecture"] or recognise(state)
+    architecture = request["architecture"]
     try:
+        architecture = architecture or recognise(state)
         arguments, net = import_public(architecture, state, **options)
+        tensors = net.state_dict()
     except TypeError as error:  # an importer without such an option
         raise CheckpointError(f"{architecture} takes no such option: {error}") from error
-    save_file({key: value.contiguous() for key, value in net.state_dict().items()}, folder / WEIGHTS)
+    except Unknown as unknown:
+        architecture, tensors = "spandrel", unwrap(state)
+        try:
+            arguments = spandrel.told(tensors)
+        except CheckpointError as error:
+            raise CheckpointError(f"{unknown}; {error}") from error
+    save_file({key: value.contiguous() for key, value in tensors.items()}, folder / WEIGHTS)
     return {"architecture": architecture, "arguments": arguments}
 
 

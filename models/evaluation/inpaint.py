@@ -42,19 +42,33 @@ def by_opencv(method: str) -> Fill:
 
 
 def by_network(net: Network, device: torch.device) -> Fill:
-    """The network on the whole picture, padded to a size that it takes."""
+    """The network on the whole picture, padded to a size that it takes, or made as small as it wants it."""
     net = net.to(device).eval()
 
     @torch.inference_mode()
     def fill(picture: Pixels, hole: Hole) -> Pixels:
-        height, width = hole.shape
+        image = as_tensor(picture, device)
+        image, mask = fitted(image, torch.from_numpy(hole)[None, None].float().to(device), net.sides.maximum)
+        height, width = mask.shape[-2:]
         padding = (0, net.sides.round_up(width) - width, 0, net.sides.round_up(height) - height)
-        image = F.pad(as_tensor(picture, device), padding, mode="replicate")
-        mask = F.pad(torch.from_numpy(hole)[None, None].float().to(device), padding)
-        answer = net(image * (1 - mask), mask)[0, :, :height, :width]
-        return np.asarray((answer.float().clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).cpu().numpy())
+        image, mask = F.pad(image, padding, mode="replicate"), F.pad(mask, padding)
+        answer = net(image * (1 - mask), mask)[..., :height, :width].float()
+        if (height, width) != hole.shape:
+            answer = F.interpolate(answer, hole.shape, mode="bicubic", align_corners=False)
+        return np.asarray((answer[0].clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).cpu().numpy())
 
     return fill
+
+
+def fitted(image: Tensor, mask: Tensor, most: int | None) -> tuple[Tensor, Tensor]:
+    """As small as serving makes a window: of a small pixel the known part is averaged, or it is missing."""
+    longest = max(mask.shape[-2:])
+    if most is None or longest <= most:
+        return image, mask
+    height, width = (max(1, round(side * most / longest)) for side in mask.shape[-2:])
+    size = (height, width)
+    known = F.adaptive_avg_pool2d(1 - mask, size)
+    return F.adaptive_avg_pool2d(image * (1 - mask), size) / known.clamp_min(1e-6), (known < 1 - 1e-4).float()
 
 
 def as_tensor(picture: Pixels, device: torch.device) -> Tensor:

@@ -15,6 +15,7 @@ from models.inpainting import lama as lama
 from models.inpainting import madf as madf
 from models.inpainting import mat as mat
 from models.inpainting import migan as migan
+from models.inpainting import neural_patch as neural_patch
 from models.inpainting import partial_conv as partial_conv
 from models.inpainting import patch_swap as patch_swap
 from models.inpainting import patchmatch as patchmatch

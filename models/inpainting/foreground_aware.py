@@ -34,6 +34,7 @@ RARE = -3.0  # the logit that untrained contours start from: few pixels are on o
     task="inpaint",
     paper="Foreground-aware Image Inpainting (CVPR 2019)",
     sketch=True,
+    chooses=True,
 )
 class ForegroundAware(Network):
     sides = SizeRule(minimum=16, multiple=16)

@@ -36,6 +36,7 @@ MIRRORS = ((), (3,), (2,), (2, 3))  # axes along which the picture is turned for
     paper="none; PatchMatch (SIGGRAPH 2009), patch-swap (ECCV 2018)",
     sketch=True,
     exportable=False,
+    chooses=True,
 )
 class GuidedPatchMatch(Structure):
     window = 1024  # patches are copied at full size; only the drawing is made smaller

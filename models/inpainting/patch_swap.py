@@ -129,6 +129,7 @@ class Mending(nn.Module):
     task="inpaint",
     paper="Contextual-based Image Inpainting: Infer, Match, and Translate (ECCV 2018)",
     sketch=True,
+    chooses=True,
 )
 class PatchSwap(Network):
     sides = SizeRule(minimum=32, multiple=32)

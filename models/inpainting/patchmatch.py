@@ -33,6 +33,7 @@ THICK = 4  # the coarsest level's holes are at most so many pixels from their ri
     task="inpaint",
     paper="PatchMatch (SIGGRAPH 2009), Space-time completion of video (PAMI 2007)",
     exportable=False,
+    chooses=True,
 )
 class PatchMatch(Network):
     sides = SizeRule()

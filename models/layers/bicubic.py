@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -18,13 +19,19 @@ def cubic(x: Tensor) -> Tensor:
     return torch.where(x <= 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
 
 
+@lru_cache(maxsize=32)  # the tiles of a row have one, as do pictures of one size
 def matrix(axis: Axis, origin: int, length: int, device: torch.device) -> Tensor:
     """(count, length): each enlarged pixel's weights over a tile that begins at small pixel `origin`.
 
     Pixel centres are aligned, as in the standard resize. A tap outside the tile takes its border pixel: at a
     picture's border that is the standard rule, elsewhere tiles overlap by more than a tap. A factor below 1
-    stretches the kernel, which is the antialiasing.
+    stretches the kernel, which is the antialiasing. Not to be written to.
     """
+    with torch.inference_mode(False), torch.no_grad():  # who asks first may not learn; those later may
+        return weights(axis, origin, length, device)
+
+
+def weights(axis: Axis, origin: int, length: int, device: torch.device) -> Tensor:
     shrink = min(axis.period / axis.step, 1.0)
     pixels = torch.arange(axis.start, axis.start + axis.count, dtype=torch.float64, device=device)
     centre = (pixels + 0.5) * (axis.step / axis.period) - 0.5 - origin

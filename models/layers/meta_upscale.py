@@ -86,9 +86,9 @@ class MetaUpscale(nn.Module):
         answer = features.new_zeros(batch, self.colours, rows.count, columns.count)
         row_groups, column_groups = groups(rows), groups(columns)
         for first_row, row_starts in row_groups.items():
+            _, down = places(Axis(rows.scale, row_starts[0], len(row_starts)), device)
             for first_column, column_starts in column_groups.items():
-                down = sent([rows.offset(start) for start in row_starts], device)
-                across = sent([columns.offset(start) for start in column_starts], device)
+                _, across = places(Axis(columns.scale, column_starts[0], len(column_starts)), device)
                 predicted = self.leave(self.hidden_values(down, across, inverse).flatten(0, 1))
                 top, left = first_row - origin[0], first_column - origin[1]
                 kernel = self.filters(predicted.to(padded.dtype))
@@ -107,9 +107,8 @@ class MetaUpscale(nn.Module):
     ) -> Tensor:
         device = features.device
         bent, straight, level = self.units(inverse)
-        row_offsets, column_offsets = sent(rows.offsets(), device), sent(columns.offsets(), device)
-        sources = [source - origin[0] for source in rows.sources()]
-        across = sent(columns.sources(), device) - origin[1]
+        down, row_offsets = places(rows, device)
+        across, column_offsets = places(columns, device)
         last = self.leave.weight.t()
         slopes = torch.cat([self.enter.weight[straight, :2], level[straight, None]], 1)
         linear = slopes.t() @ last[straight]
@@ -122,10 +121,9 @@ class MetaUpscale(nn.Module):
         strips = []
         for start in range(0, rows.count, tile):
             stop = min(rows.count, start + tile)
-            top, bottom = sources[start], sources[stop - 1] + 1
-            maps = F.conv2d(padded[:, :, top : bottom + 2], kernel)
-            down = sent(sources[start:stop], device) - top
-            read = maps.index_select(3, across).index_select(2, down)
+            first, last_read = (rows.source(rows.start + row) for row in (start, stop - 1))
+            maps = F.conv2d(padded[:, :, first - origin[0] : last_read - origin[0] + 3], kernel)
+            read = maps.index_select(3, across - origin[1]).index_select(2, down[start:stop] - first)
             read = read.view(read.shape[0], -1, self.colours, *read.shape[-2:])
             mix = self.mixture(row_offsets[start:stop], column_offsets, inverse, bent).to(read.dtype)
             strips.append((read * mix[:, None]).sum(1))
@@ -144,8 +142,8 @@ class MetaUpscale(nn.Module):
         level = inverse * weight[:, 2] + self.enter.bias
         lowest = level + weight[:, :2].clamp(max=0).sum(1)
         highest = level + weight[:, :2].clamp(min=0).sum(1)
-        if torch.is_grad_enabled() and weight.is_cuda:
-            # Finding them would make each training step wait for the device.
+        if weight.device.type != "cpu":
+            # Finding them would make the host wait for the device, longer than that computes all of them.
             every = torch.arange(self.hidden, device=weight.device)
             return every, every[:0], level
         bent = (lowest < 0) & (highest > 0)
@@ -156,14 +154,10 @@ class MetaUpscale(nn.Module):
     ) -> Tensor:
         device = features.device
         width = features.shape[-1]
-        down = sent(rows.sources(), device) - origin[0]
-        across = sent(columns.sources(), device) - origin[1]
-        position = (down[:, None] * width + across).flatten()
-        hidden = self.hidden_values(
-            sent(rows.offsets(), device),
-            sent(columns.offsets(), device),
-            inverse,
-        ).flatten(0, 1)
+        down, row_offsets = places(rows, device)
+        across, column_offsets = places(columns, device)
+        position = ((down - origin[0])[:, None] * width + across - origin[1]).flatten()
+        hidden = self.hidden_values(row_offsets, column_offsets, inverse).flatten(0, 1)
         windows = F.unfold(features, 3, padding=1)
         pixels = []
         for start in range(0, len(position), CHUNK):
@@ -194,9 +188,10 @@ class OnBicubic(MetaUpscale):
         )
 
 
-def sent(values: list[int] | list[float], device: torch.device) -> Tensor:
-    """On the device without waiting for it."""
-    return torch.tensor(values).to(device, non_blocking=True)
+def places(axis: Axis, device: torch.device) -> tuple[Tensor, Tensor]:
+    """`Axis.source` and `Axis.offset` of all its pixels, counted on the device: the host sends nothing."""
+    numerators = torch.arange(axis.start, axis.start + axis.count, device=device) * axis.step
+    return numerators // axis.period, (numerators % axis.period).double().div_(axis.period).float()
 
 
 def groups(axis: Axis) -> dict[int, list[int]]:

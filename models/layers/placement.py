@@ -53,9 +53,3 @@ class Axis:
     @property
     def pixels(self) -> range:
         return range(self.start, self.start + self.count)
-
-    def sources(self) -> list[int]:
-        return [self.source(pixel) for pixel in self.pixels]
-
-    def offsets(self) -> list[float]:
-        return [self.offset(pixel) for pixel in self.pixels]

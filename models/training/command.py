@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -15,6 +16,9 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("config", type=Path, help="one of configs/, or your own")
     parser.add_argument("--data", type=Path, required=True, help="folder of photographs")
     parser.add_argument("--minutes", type=float, help="instead of the config's budget")
+    parser.add_argument(
+        "--leg", type=float, default=math.inf, metavar="MINUTES", help="stop after so many, to go on later"
+    )
     parser.add_argument("-o", "--output", type=Path, help="default: runs/ and the config's name")
     parser.add_argument("--fresh", action="store_true", help="start over instead of resuming")
     parser.add_argument(
@@ -37,6 +41,7 @@ def main(argv: list[str] | None = None, program: str = "models.training") -> int
             held_out=arguments.held_out,
             features=arguments.features,
             start=arguments.start,
+            leg=arguments.leg,
             tell=lambda line: print(line, file=sys.stderr, flush=True),
         )
     except (TrainingError, OSError) as error:

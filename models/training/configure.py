@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,7 @@ def train(
     features: Path | None = None,
     start: str | None = None,
     tell: loop.Tell = loop.silent,
+    leg: float = math.inf,
 ) -> Path:
     """Train as `config_path` says on the photographs in `data_dir`; the file of the averaged weights.
 
@@ -69,7 +71,7 @@ def train(
         raise TrainingError(f"{config_path.name}: {error}") from error
     if start is not None:
         begin_as(recipe.net, start)
-    weights = loop.run(recipe, loop.Schedule(**schedule), out, resume, tell)
+    weights = loop.run(recipe, loop.Schedule(**schedule), out, resume, tell, leg)
     describe(config, weights)
     return weights
 

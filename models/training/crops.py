@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +44,7 @@ class Crops:
         first = first + upside * (side - 1) * down + mirrored * (side - 1) * across
         down, across = np.where(upside, -down, down), np.where(mirrored, -across, across)
         down, across = np.where(turned, across, down), np.where(turned, down, across)
-        where = torch.from_numpy(np.stack([first, down, across])).to(self.device, non_blocking=True)
+        where = sent(np.stack([first, down, across]), self.device)
         first_, down_, across_ = where[:, :, None, None]
         steps = torch.arange(side, device=self.device)
         index = first_ + down_ * steps[:, None] + across_ * steps
@@ -59,9 +60,7 @@ class Crops:
         top, left = rng.integers(height - square + 1), rng.integers(width - square + 1)
         first = self.starts[chosen] + top * width + left
         mirrored = rng.random(count) < 0.5
-        where = torch.from_numpy(np.stack([first, width, square, mirrored])).to(
-            self.device, non_blocking=True
-        )
+        where = sent(np.stack([first, width, square, mirrored]), self.device)
         first_, down_, square_, mirrored_ = where[:, :, None, None]
         # Each pixel is the mean of the four nearest to its quarters' middles: exact where the square is as
         # large as the answer or twice that, close enough between.
@@ -75,6 +74,12 @@ class Crops:
         if not len(fitting):
             raise TrainingError(f"no picture has {side} pixels on its shorter side")
         return fitting[rng.integers(len(fitting), size=count)]
+
+
+def sent(values: npt.NDArray[Any], device: torch.device) -> Tensor:
+    """On the device; from pinned memory a GPU need not be waited for."""
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def degrade(images: Tensor, scale: Fraction, side: int) -> Tensor:

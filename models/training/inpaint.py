@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from models import registry
 from models.features import load_features
-from models.training.crops import Crops
+from models.training.crops import Crops, sent
 from models.training.discriminators import CRITICS
 from models.training.errors import TrainingError
 from models.training.loop import Losses
@@ -143,10 +143,7 @@ class InpaintRecipe:
         pictures = self.crops.scenes(rng, count, side)
         tints = rng.uniform(1 - TINT, 1 + TINT, (count, 3, 1, 1)).astype(np.float32)
         masks = np.stack([random_mask(rng, side, side, progress) for _ in range(count)])[:, None]
-        return pictures, self.moved(tints), self.moved(masks)
-
-    def moved(self, values: Any) -> Tensor:
-        return torch.from_numpy(values).to(self.device, non_blocking=True)
+        return pictures, sent(tints, self.device), sent(masks, self.device)
 
     def prepare(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
         """Picture, mask and sketch as the network takes them."""

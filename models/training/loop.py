@@ -26,6 +26,8 @@ from PIL import Image
 from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
+from models.training.errors import TrainingError
+
 Losses = Mapping[str, "float | Tensor"]
 Tell = Callable[[str], None]
 
@@ -139,8 +141,17 @@ class Batches:
         self._thread.join()
 
 
-def run(recipe: Recipe, schedule: Schedule, out: Path, resume: bool = True, tell: Tell = silent) -> Path:
-    """Train until the budget is spent (or until told to end); returns the file of the averaged weights.
+def run(
+    recipe: Recipe,
+    schedule: Schedule,
+    out: Path,
+    resume: bool = True,
+    tell: Tell = silent,
+    leg: float = math.inf,
+) -> Path:
+    """Train until the budget is spent (or until told to end, or after a `leg` of so many minutes).
+
+    Returns the file of the averaged weights.
 
     `tell` hears how it goes, a line at a time.
     """
@@ -163,7 +174,7 @@ def run(recipe: Recipe, schedule: Schedule, out: Path, resume: bool = True, tell
             while not told.is_set():
                 elapsed = spent + time.monotonic() - started
                 progress = schedule.progress(elapsed, step)
-                if progress >= 1:
+                if progress >= 1 or elapsed - spent >= 60 * leg:
                     break
                 set_rates(recipe, peaks, schedule.rate(progress))
                 losses = recipe.step(batches.take(), step)
@@ -177,6 +188,7 @@ def run(recipe: Recipe, schedule: Schedule, out: Path, resume: bool = True, tell
                     tell(progress_line(step, means, pace, elapsed * (1 / max(progress, 1e-9) - 1)))
                     logged, told_step = now, step
                 if now - saved >= schedule.save_every:
+                    check(recipe.net, step)
                     save(checkpoint, recipe, average, step, elapsed)
                     write_average(average, out / "average.safetensors")
                     if picture(recipe, average, out / "sample.png"):
@@ -186,10 +198,21 @@ def run(recipe: Recipe, schedule: Schedule, out: Path, resume: bool = True, tell
         batches.close()
         elapsed = spent + time.monotonic() - started
         log.write(step, elapsed)
+        check(recipe.net, step)
         save(checkpoint, recipe, average, step, elapsed)
         write_average(average, out / "average.safetensors")
     picture(recipe, average, out / "sample.png")
     return out / "average.safetensors"
+
+
+def check(net: nn.Module, step: int) -> None:
+    """Before anything is saved over what was learnt."""
+    values = (value for value in net.state_dict().values() if value.is_floating_point())
+    if not all(bool(value.isfinite().all()) for value in values):
+        raise TrainingError(
+            f"at step {step} weights are no numbers any more: halve the config's rate; the same command goes "
+            "on from what was saved before"
+        )
 
 
 def progress_line(step: int, means: Mapping[str, float], pace: float, left: float) -> str:

@@ -41,7 +41,7 @@ def steps(
 
 class Upscaler(Network):
     sides = SizeRule()
-    window = 192
+    window = 256
     density = 1  # features along a small pixel's side
     one_step = ONE_STEP
     receptive_field: int  # small pixels beyond a tile's core that its enlargement depends on

@@ -1,4 +1,4 @@
-"""GET /models, and loading and unloading for whoever holds the admin key."""
+"""GET /models, and for whoever holds the admin key loading, unloading and reading the manifests anew."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from service.api.openapi import json_of, problems, ref
 from service.api.services import services
+from service.contracts import Dispatcher
 from service.errors import Problem
 
 router = APIRouter(prefix="/models", tags=["models"])
@@ -26,13 +27,29 @@ ADMIN = problems(401, 404, 422, 501, 503)
     "", summary="What is installed", response_model=None, responses={200: json_of(LIST, "All models")}
 )
 async def models(request: Request) -> dict[str, list[dict[str, Any]]]:
-    dispatcher = services(request).dispatcher
+    return listing(services(request).dispatcher)
+
+
+def listing(dispatcher: Dispatcher) -> dict[str, list[dict[str, Any]]]:
     rows = dispatcher.models()
     chosen = {}
     for task in {row["task"] for row in rows}:
         with contextlib.suppress(Problem):  # a task may have models without having a default yet
             chosen[task] = dispatcher.resolve(task, None)[0]
     return {"models": [row | {"default": row["name"] == chosen.get(row["task"])} for row in rows]}
+
+
+@router.post(
+    "/reload",
+    summary="Take what is installed now, and its defaults",
+    response_model=None,
+    responses={200: json_of(LIST, "All models"), **ADMIN},
+)
+async def reload(request: Request) -> dict[str, list[dict[str, Any]]]:
+    at = services(request)
+    at.access.require_admin(request)
+    await at.dispatcher.reload()
+    return listing(at.dispatcher)
 
 
 @router.post("/{name}/load", summary="Bring a model to the device", status_code=204, responses=ADMIN)

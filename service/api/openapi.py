@@ -97,7 +97,7 @@ MODEL = of_model(
     task={"type": "string", "enum": list(TASKS)},
     default={"type": "boolean", "description": "Whether it answers when no model is named."},
     architecture=STRING,
-    digest=STRING | {"description": "SHA-256 of the weights."},
+    digest=STRING | {"description": "SHA-256 of the weights; after a +, how a GPU computes with them."},
     licence=STRING,
     restores={
         "type": "boolean",

@@ -8,6 +8,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,15 +18,42 @@ from service.engine.catalogue import Catalogue
 from service.engine.isolation import run_isolated
 from service.engine.pace import Pace
 from service.engine.queue import Computed, Slot, Ticket, WindowQueue
-from service.engine.residency import Residency, warm_window
-from service.engine.runtimes import Runtime
+from service.engine.residency import Held, Residency, warm_window
+from service.engine.runtimes import Runtime, failed
 from service.engine.windows import Pixels, Window
 from service.errors import Overloaded, Problem, Unavailable
-from service.observability.metrics import Metrics
-from service.settings import Settings
-from service.work import Run
+
+if TYPE_CHECKING:
+    from service.observability.metrics import Metrics
+    from service.settings import Settings
+    from service.work import Run
 
 log = logging.getLogger("retouch.engine")
+
+
+@dataclass
+class Batch:
+    """Windows on the device together; without slots where nobody waits for them."""
+
+    model: str
+    windows: Sequence[Window]
+    slots: Sequence[Slot] = ()
+    started: float = field(default_factory=time.monotonic)
+    held: Held | None = None
+    answer: Future[list[Pixels]] | None = None
+
+    @property
+    def weight(self) -> float:
+        return sum(window.weight for window in self.windows)
+
+    @property
+    def done(self) -> bool:
+        return self.answer is not None and self.answer.done()
+
+    def start(self) -> None:
+        self.started = time.monotonic()
+        for slot in self.slots:
+            slot.ticket.start(self.started)
 
 
 class Engine:
@@ -45,8 +75,8 @@ class Engine:
         self._wake = threading.Condition()  # guards everything below
         self._queue = WindowQueue()
         self._commands: deque[tuple[Callable[[], None], Future[None]]] = deque()
-        self._running: list[Slot] = []
-        self._free_at = 0.0  # when the running batch is expected to be done
+        self._in_flight: deque[Batch] = deque()
+        self._finished = 0.0  # when the last one did
         self._stopping = False
         self._reason = "the engine has not started"
         self._thread = threading.Thread(target=self._live, name="engine", daemon=True)
@@ -61,6 +91,16 @@ class Engine:
 
     def resident(self) -> dict[str, int]:
         return self._residency.names()
+
+    def seconds(self, model: str, weight: float) -> float:
+        """That windows of this weight would take, as measured so far."""
+        with self._wake:
+            return self._pace.seconds(model, weight)
+
+    def unanswered(self) -> int:
+        """Windows that wait or are being computed."""
+        with self._wake:
+            return len(self._queue) + sum(len(batch.windows) for batch in self._in_flight)
 
     def backlog(self) -> float:
         """Seconds until windows that came now would start, as measured so far."""
@@ -79,7 +119,7 @@ class Engine:
             if wait > self._max_wait and not admitted:
                 raise overloaded(wait, self._max_wait)
             self._queue.add(ticket)
-            self._metrics.queue_depth.set(len(self._queue))
+            self._metrics.queue_depth.inc(len(windows))
             self._wake.notify()
         return ticket.future
 
@@ -110,7 +150,14 @@ class Engine:
 
     def _backlog(self) -> float:
         queued = sum(self._pace.seconds(model, weight) for model, weight in self._queue.weights())
-        return queued + max(0.0, self._free_at - time.monotonic())
+        if not self._in_flight:
+            return queued
+        started = sum(self._pace.seconds(batch.model, batch.weight) for batch in self._in_flight)
+        return queued + max(0.0, started - (time.monotonic() - self._began(self._in_flight[0])))
+
+    def _began(self, batch: Batch) -> float:
+        """When the device, which does one after the other, could turn to the oldest batch."""
+        return max(batch.started, self._finished)
 
     def _live(self) -> None:
         """The thread. Whatever ends it unexpectedly ends the readiness, the waiting and the process."""
@@ -125,20 +172,28 @@ class Engine:
 
     def _step(self) -> bool:
         with self._wake:
-            while not (self._commands or self._queue or self._stopping):
+            while (action := self._next()) is None:
+                if self._stopping and not (self._in_flight or self._queue or self._commands):
+                    return False
                 self._wake.wait()
-            command = self._commands.popleft() if self._commands else None
-            batch = [] if command else self._take()
-            if not command and not batch and self._stopping:
-                return len(self._queue) > 0
-        if command:
-            self._obey(*command)
-        elif batch:
-            self._compute(batch[0].ticket.model, batch)
+        action()
         return True
+
+    def _next(self) -> Callable[[], object] | None:
+        """What is done is answered first; a command waits for an idle device, a batch for a place on it."""
+        if self._in_flight and self._in_flight[0].done:
+            return self._finish
+        if self._commands:
+            return None if self._in_flight else partial(self._obey, *self._commands.popleft())
+        if len(self._in_flight) < self._runtime.in_flight and (slots := self._take()):
+            batch = Batch(slots[0].ticket.model, [slot.window for slot in slots], slots)
+            self._in_flight.append(batch)
+            return partial(self._start, batch)
+        return None
 
     def _take(self) -> list[Slot]:
         """The next batch, after those that nobody waits for any more were dropped."""
+        before = len(self._queue)
         for slot in self._queue.remove(
             lambda ticket: ticket.future.done() or ticket.run.obstacle() is not None
         ):
@@ -147,11 +202,7 @@ class Engine:
             if problem:
                 slot.ticket.fail(problem)
         batch = self._queue.take(self._residency.max_batch)
-        self._metrics.queue_depth.set(len(self._queue))
-        self._running = batch
-        if batch:
-            model, weight = batch[0].ticket.model, sum(slot.window.weight for slot in batch)
-            self._free_at = time.monotonic() + self._pace.seconds(model, weight)
+        self._metrics.queue_depth.dec(before - len(self._queue))
         return batch
 
     def _obey(self, action: Callable[[], None], future: Future[None]) -> None:
@@ -167,59 +218,86 @@ class Engine:
         else:
             future.set_result(None)
 
-    def _compute(self, model: str, batch: list[Slot]) -> None:
+    def _warm(self, model: str) -> None:
+        """Load, and run for the pace; runs before that pay for the libraries' preparations and the graph."""
+        window = warm_window(self._catalogue, model)
+        for _ in range(1 if self._runtime.device == "cpu" else 3):
+            self._pace.forget(model)
+            batch = Batch(model, [window])
+            self._in_flight.append(batch)
+            self._start(batch)
+            for answer in self._finish():
+                if isinstance(answer, Problem):
+                    raise answer
+
+    def _start(self, batch: Batch) -> None:
+        """Have the newest batch computed: a GPU is still at it when this comes back, a CPU is done."""
+        while len(self._in_flight) > 1 and not self._residency.holds(batch.model):
+            self._finish()  # loading measures the device, and may drop what is in use
         try:
-            answers = self._run(model, [slot.window for slot in batch], [slot.ticket for slot in batch])
+            batch.held = self._residency.get(batch.model)
         except Problem as problem:  # the model cannot be loaded
-            answers = [problem] * len(batch)
-        for slot, answer in zip(batch, answers, strict=True):
+            batch.answer = failed(problem)
+        else:
+            batch.start()
+            batch.answer = self._begin(batch, batch.windows)
+        batch.answer.add_done_callback(self._notify)
+
+    def _begin(self, batch: Batch, windows: Sequence[Window]) -> Future[list[Pixels]]:
+        assert batch.held is not None
+        return batch.held.resident.start(windows, self._residency.max_batch(batch.model, windows[0]))
+
+    def _notify(self, _: object) -> None:
+        with self._wake:
+            self._wake.notify()
+
+    def _finish(self) -> Sequence[Pixels | Problem]:
+        """Answer the oldest batch, once it is done; one that failed is taken apart."""
+        batch = self._in_flight[0]
+        try:
+            answers = run_isolated(partial(self._outputs, batch), batch.windows)
+        except Problem as problem:
+            answers = [problem] * len(batch.windows)
+        now = time.monotonic()
+        seconds = now - self._began(batch)
+        for slot, answer in zip(batch.slots, answers, strict=False):
             if isinstance(answer, Problem):
                 slot.ticket.fail(answer)
             else:
                 slot.ticket.answer(slot.index, answer)
-        # While nothing comes, a finished picture must not stay in memory.
-        self._running = []
-
-    def _warm(self, model: str) -> None:
-        """Load, and run once for the pace; the run before that pays for the libraries' own preparations."""
-        window = warm_window(self._catalogue, model)
-        for _ in range(1 if self._runtime.device == "cpu" else 2):
-            self._pace.forget(model)
-            for answer in self._run(model, [window], []):
-                if isinstance(answer, Problem):
-                    raise answer
-
-    def _run(
-        self, model: str, windows: Sequence[Window], tickets: Sequence[Ticket]
-    ) -> Sequence[Pixels | Problem]:
-        held = self._residency.get(model)
-
-        def run(windows: Sequence[Window]) -> list[Pixels]:
-            try:
-                outputs = held.resident.run(windows)
-            except torch.OutOfMemoryError:
-                held.ran_out_of_memory(len(windows))
-                self._runtime.release()
-                raise
-            held.went_well()
-            return outputs
-
-        started = time.monotonic()
-        for ticket in tickets:
-            ticket.start(started)
-        answers = run_isolated(run, windows)
-        seconds = time.monotonic() - started
-        labels = model, self._catalogue.entry(model).task
-        self._metrics.compute_seconds.labels(*labels).observe(seconds)
-        self._metrics.batch_size.labels(*labels).observe(len(windows))
         with self._wake:
-            self._free_at = 0.0
-            self._pace.observe(model, sum(window.weight for window in windows), seconds)
+            # While nothing comes, a finished picture must not stay in memory.
+            self._in_flight.popleft()
+            self._finished = now
+            if batch.held is not None:
+                self._pace.observe(batch.model, batch.weight, seconds)
+        if batch.held is not None:
+            labels = batch.model, self._catalogue.known[batch.model].task
+            self._metrics.compute_seconds.labels(*labels).observe(seconds)
+            self._metrics.batch_size.labels(*labels).observe(len(batch.windows))
+            self._metrics.eager_shapes.labels(batch.model, self._runtime.device).set(
+                batch.held.resident.eager
+            )
         return answers
+
+    def _outputs(self, batch: Batch, windows: Sequence[Window]) -> list[Pixels]:
+        """What the batch came to, at first; if that was nothing, what some of its windows come to."""
+        answer, batch.answer = batch.answer, None
+        try:
+            outputs = (answer or self._begin(batch, windows)).result()
+        except torch.OutOfMemoryError:
+            assert batch.held is not None
+            batch.held.ran_out_of_memory(len(windows))
+            self._runtime.release()
+            raise
+        assert batch.held is not None
+        batch.held.went_well()
+        return outputs
 
     def _abandon(self, problem: Problem) -> None:
         with self._wake:
-            for slot in (*self._running, *self._queue.remove(lambda _: True)):
+            started = [slot for batch in self._in_flight for slot in batch.slots]
+            for slot in (*started, *self._queue.remove(lambda _: True)):
                 slot.ticket.fail(problem)
             commands, self._commands = self._commands, deque()
         for _, future in commands:

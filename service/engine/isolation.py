@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from service.engine.faults import DeviceLost
 from service.engine.windows import Pixels, Window
 from service.errors import ComputeFailed, Problem, Unavailable
 
@@ -15,15 +16,11 @@ log = logging.getLogger("retouch.engine")
 Run = Callable[[Sequence[Window]], list[Pixels]]
 
 
-class DeviceLost(Exception):
-    """The device's context is broken for good; nothing can be computed in this process any more."""
-
-
 def run_isolated(run: Run, windows: Sequence[Window]) -> list[Pixels | Problem]:
     """An answer for every window: its pixels, or why there are none."""
     try:
         return list(run(windows))
-    except DeviceLost:
+    except (DeviceLost, Problem):
         raise
     except Exception as error:
         # The traceback's frames hold the tensors of the failed run: let go of them before trying again.

@@ -8,10 +8,13 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from service.engine.windows import Pixels, Window
 from service.errors import Problem
-from service.work import Run
+
+if TYPE_CHECKING:
+    from service.work import Run
 
 # A group served less recently than this goes first, however large the others are.
 PATIENCE = 0.25

@@ -70,14 +70,17 @@ class HoleWindow:
         return fill[top : top + self.bound.height, left : left + self.bound.width]
 
 
-def plan_holes(hole: Mask, window: int) -> list[HoleWindow]:
-    """Windows that answer for every hole pixel exactly once, with surroundings to learn from."""
+def plan_holes(hole: Mask, window: int, grid: int = 1) -> list[HoleWindow]:
+    """Windows that answer for every hole pixel exactly once, with surroundings to learn from.
+
+    Their sides are multiples of `grid` where the picture is large enough.
+    """
     size = (hole.shape[0], hole.shape[1])
     bounds = hole_bounds(hole)
     while True:
-        pair = next((pair for pair in combinations(bounds, 2) if together(*pair, size, window)), None)
+        pair = next((pair for pair in combinations(bounds, 2) if together(*pair, size, window, grid)), None)
         if pair is None:
-            boxes = [surround(bound, size, window) for bound in bounds]
+            boxes = [surround(bound, size, window, grid) for bound in bounds]
             return [
                 HoleWindow(box, working_size(box, window), bound)
                 for box, bound in zip(boxes, bounds, strict=True)
@@ -85,12 +88,14 @@ def plan_holes(hole: Mask, window: int) -> list[HoleWindow]:
         bounds = [bound for bound in bounds if bound not in pair] + [pair[0].union(pair[1])]
 
 
-def together(first: Box, second: Box, size: tuple[int, int], window: int) -> bool:
+def together(first: Box, second: Box, size: tuple[int, int], window: int, grid: int) -> bool:
     """Whether one window should answer for both: they are one to the planner, or it costs no sharpness."""
     if first.touches(second):
         return True
-    near = surround(first, size, window).touches(second) or surround(second, size, window).touches(first)
-    union = surround(first.union(second), size, window)
+    near = surround(first, size, window, grid).touches(second) or surround(
+        second, size, window, grid
+    ).touches(first)
+    union = surround(first.union(second), size, window, grid)
     return near and max(union.height, union.width) <= window
 
 
@@ -116,10 +121,10 @@ def hole_bounds(hole: Mask) -> list[Box]:
     return boxes
 
 
-def surround(bound: Box, size: tuple[int, int], window: int) -> Box:
+def surround(bound: Box, size: tuple[int, int], window: int, grid: int = 1) -> Box:
     """A square round `bound` with context, shifted into the picture and cut where that is smaller."""
     longest = max(bound.height, bound.width)
-    side = max(min(window, NEAR), CONTEXT * longest)
+    side = -(-max(min(window, NEAR), CONTEXT * longest) // grid) * grid
     if side > window >= TIGHT * longest:
         side = window
     tops = [
@@ -211,12 +216,17 @@ class Tile:
         return Box(self.rows.start, self.columns.start, self.rows.length, self.columns.length)
 
 
-def spans(side: int, tile: int, overlap: int) -> list[Span]:
-    """Equal tiles over one axis whose cores partition it, each core `overlap` away from inner tile edges."""
+def spans(side: int, tile: int, overlap: int, grid: int = 1) -> list[Span]:
+    """Equal tiles over one axis whose cores partition it, each core `overlap` away from inner tile edges.
+
+    They are as few as tiles of at most `tile` can be, and no longer than these few must be, in whole `grid`s.
+    """
     if side <= tile:
         return [Span(0, side, 0, side)]
+    count = -(-(side - 2 * overlap) // max(1, tile - 2 * overlap))
+    needed = -(-(side + 2 * overlap * (count - 1)) // count)
+    tile = min(tile, -(-needed // grid) * grid)
     stride = max(1, tile - 2 * overlap)
-    count = -(-(side - 2 * overlap) // stride)
     starts = [min(at * stride, side - tile) for at in range(count)]
     edges = [0, *((here + tile + after) // 2 for here, after in pairwise(starts)), side]
     return [
@@ -224,11 +234,11 @@ def spans(side: int, tile: int, overlap: int) -> list[Span]:
     ]
 
 
-def plan_tiles(height: int, width: int, tile: int, overlap: int) -> list[Tile]:
+def plan_tiles(height: int, width: int, tile: int, overlap: int, grid: int = 1) -> list[Tile]:
     return [
         Tile(rows, columns)
-        for rows in spans(height, tile, overlap)
-        for columns in spans(width, tile, overlap)
+        for rows in spans(height, tile, overlap, grid)
+        for columns in spans(width, tile, overlap, grid)
     ]
 
 

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+from models.manifest import ModelEntry
 from service.errors import NotFound, Overloaded
 from service.local.admission import Admission
 from service.local.pipeline import Pipeline
@@ -37,10 +38,11 @@ class LocalDispatcher:
         self.in_flight = InFlight()
         self._warming: asyncio.Task[None] | None = None
         self._warm = False
+        self._cold = ""  # why nothing that was wanted could be loaded
 
     @property
     def device(self) -> str:
-        return self.pipeline.runtime.device
+        return self.pipeline.device
 
     async def start(self) -> None:
         self._warming = asyncio.create_task(self._warm_up())
@@ -53,12 +55,18 @@ class LocalDispatcher:
         return [self.catalogue.default(task) for task in TASKS if task in installed]
 
     async def _warm_up(self) -> None:
-        for name in self._wanted():
+        failures = []
+        wanted = self._wanted()
+        for name in wanted:
+            if name in self.pipeline.engine.resident():
+                continue
             try:
                 await self.load(name)
             except Exception as error:
                 # The others still serve; whoever asks for this one is told why it cannot.
                 log.error("cannot warm up %s: %s", name, error)
+                failures.append(f"{name}: {error}")
+        self._cold = "; ".join(failures) if len(failures) == len(wanted) else ""
         self._warm = True
 
     async def warmed(self) -> None:
@@ -74,22 +82,29 @@ class LocalDispatcher:
             return False, "no models are installed; RETOUCH_WEIGHTS_DIR names a folder with some"
         if alive and not self._warm:
             return False, "the default models are being loaded"
+        if alive and self._cold and not self.pipeline.engine.resident():
+            return False, f"no model could be loaded: {self._cold}"
         return alive, reason
 
     def resolve(self, task: Task, name: str | None, lossy: bool = False) -> tuple[str, str]:
         entry = self.catalogue.resolve(task, name, lossy)
-        return entry.name, entry.digest
+        return entry.name, self._identity(entry)
+
+    def _identity(self, entry: ModelEntry) -> str:
+        """What its answers depend on: the weights, and how this device computes."""
+        return "+".join(filter(None, [entry.digest, self.pipeline.runtimes[0].arithmetic(entry)]))
 
     def models(self) -> list[dict[str, Any]]:
         resident = self.pipeline.engine.resident()
         return [
             {
                 **self.catalogue.describe(name),
+                "digest": self._identity(entry),
                 "device": self.device,
                 "resident": name in resident,
                 "device_bytes": resident.get(name, 0),
             }
-            for name in self.catalogue.entries
+            for name, entry in self.catalogue.entries.items()
         ]
 
     async def load(self, name: str) -> None:
@@ -101,6 +116,10 @@ class LocalDispatcher:
             self.catalogue.entry(name)
             raise NotFound(f"Model {name!r} is not on the device.")
         await asyncio.wrap_future(self.pipeline.engine.unload(name))
+
+    async def reload(self) -> None:
+        await asyncio.to_thread(self.catalogue.read)
+        self._warming = asyncio.create_task(self._warm_up())
 
     async def submit(self, run: Run) -> Result:
         with self.in_flight.one():

@@ -21,10 +21,11 @@ import numpy.typing as npt
 
 from models.network import SizeRule
 from models.upscaling.upscaler import steps
-from service.engine.catalogue import Catalogue
+from service.engine.catalogue import Catalogue, Traits
 from service.engine.cores import usable_cores
 from service.engine.engine import Engine
-from service.engine.runtimes import make_runtime
+from service.engine.engines import Engines
+from service.engine.runtimes import make_runtimes
 from service.engine.windows import InpaintWindow, Pixels, UpscaleTile, Window, peak
 from service.errors import Unprocessable
 from service.imaging.compose import paste
@@ -75,9 +76,12 @@ class Pipeline:
         self.limits = Limits(settings.max_pixels, settings.max_side)
         self.budget = Budget(settings.pixel_budget)
         self.metrics = metrics
-        self.runtime = make_runtime(settings)
-        self.catalogue = Catalogue(settings, self.runtime.device)
-        self.engine = Engine(settings, metrics, self.runtime, self.catalogue, on_death)
+        self.runtimes = make_runtimes(settings)
+        self.device = self.runtimes[0].device if len(self.runtimes) == 1 else "cuda"
+        self.catalogue = Catalogue(settings, self.device)
+        self.engine = Engines(
+            [Engine(settings, metrics, runtime, self.catalogue, on_death) for runtime in self.runtimes]
+        )
         self.engine.start()
 
     def close(self, grace: float = 0.0) -> None:
@@ -134,7 +138,7 @@ class Course:
         )
         async with self.memory(sum(self.extended(header) * header.bits // 8 for header in headers)):
             found = await self.decode_all(
-                headers, read_holes, self.work, self.limits, traits.window, traits.sides
+                headers, read_holes, self.work, self.limits, traits.window, traits.sides, traits.grid
             )
             if not found.windows:
                 return await self.result(lambda: found.picture, 0.0)
@@ -191,7 +195,7 @@ class Course:
         """`pixels` at the size `out`, in as many steps as are best, each by overlapping tiles."""
         traits = self.at.catalogue.traits(model)
         for step, size in steps((pixels.shape[0], pixels.shape[1]), factors, out, traits.one_step):
-            tiles = await self.decode(cut_tiles, pixels, step, size, traits.window, traits.receptive_field)
+            tiles = await self.decode(cut_tiles, pixels, step, size, traits)
             outputs = await self.compute(model, tiles)
             pixels = await self.thread(self.at.encoders, "encode", join_tiles, tiles, outputs, size)
         return pixels
@@ -279,7 +283,7 @@ class Course:
             self._last.add_done_callback(lambda _: reservation.release())
 
 
-def read_holes(work: Work, limits: Limits, window: int, sides: SizeRule) -> Holes:
+def read_holes(work: Work, limits: Limits, window: int, sides: SizeRule, grid: int) -> Holes:
     parameters, files = work.parameters, work.files
     assert isinstance(parameters, InpaintParameters)
     picture = decode(files["image"], limits, parameters.keep_metadata)
@@ -292,7 +296,7 @@ def read_holes(work: Work, limits: Limits, window: int, sides: SizeRule) -> Hole
     hole, blend = shape_hole(mask, parameters.grow, parameters.feather)
     if hole.all():
         raise Unprocessable("The hole covers the whole picture; nothing is left to continue from.")
-    plans = plan_holes(hole, window) if hole.any() else []
+    plans = plan_holes(hole, window, grid) if hole.any() else []
     windows = [
         replace(hole_window(picture.pixels, hole, lines, plan, sides), seed=parameters.seed) for plan in plans
     ]
@@ -352,9 +356,7 @@ def enlarged(picture: Picture, pixels: Pixels, alpha: Pixels | None) -> Picture:
     return replace(picture, pixels=pixels, alpha=plane)
 
 
-def cut_tiles(
-    pixels: Pixels, factors: Factors, out: Size, window: int, receptive_field: int
-) -> list[UpscaleTile]:
+def cut_tiles(pixels: Pixels, factors: Factors, out: Size, traits: Traits) -> list[UpscaleTile]:
     size = (pixels.shape[0], pixels.shape[1])
     return [
         UpscaleTile(
@@ -363,7 +365,7 @@ def cut_tiles(
             (tile.box.top, tile.box.left),
             core_region(tile, *factors, size, out),
         )
-        for tile in plan_tiles(*size, window, receptive_field)
+        for tile in plan_tiles(*size, traits.window, traits.receptive_field, traits.grid)
     ]
 
 

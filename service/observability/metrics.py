@@ -45,7 +45,16 @@ class Metrics:
         self.job_windows = of_work("job_windows", "Windows of a job", COUNTS)
         self.queue_depth = Gauge("retouch_queue_depth", "Windows waiting", registry=registry)
         self.device_bytes = Gauge(
-            "retouch_device_bytes", "Device memory of a resident model", ("model",), registry=registry
+            "retouch_device_bytes",
+            "Device memory of a resident model",
+            ("model", "device"),
+            registry=registry,
+        )
+        self.eager_shapes = Gauge(
+            "retouch_eager_shapes",
+            "Shapes of a model's windows that could not be captured into a graph",
+            ("model", "device"),
+            registry=registry,
         )
         self.dropped = Counter(
             "retouch_dropped", "Windows dropped before compute", ("reason",), registry=registry

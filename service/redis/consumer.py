@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext, suppress
 from typing import Any
 
@@ -81,6 +81,11 @@ class Consumer:
             log.critical("the worker died: %s", error, exc_info=error)
             self._open = False
             self._on_death()
+
+    def host(self, models: Sequence[str]) -> None:
+        """Read these models' streams from now on, when they have been made where they are new."""
+        self._streams.host(models)
+        self._open = False
 
     async def stop(self, grace: float) -> None:
         """Take nothing more, finish what is held, hand over what could not be finished in time."""

@@ -85,6 +85,9 @@ class RedisDispatcher:
     async def unload(self, name: str) -> None:
         await self.load(name)
 
+    async def reload(self) -> None:
+        raise NotSupported("Here workers hold the models: send SIGHUP to them, and they tell us.")
+
     async def submit(self, run: Run) -> Result:
         id = uuid.uuid4().hex
         with self.in_flight.one():

@@ -43,12 +43,16 @@ class Entry:
 class WorkerStreams:
     def __init__(self, url: str, worker: str, models: Sequence[str], lease: float) -> None:
         self.worker = worker
-        self._models = models
-        self._all = [keys.stream(model, priority) for priority in PRIORITIES for model in models]
+        self.host(models)
         self._disputed: set[str] = set()  # models that others have with other weights
         self._lease = int(1000 * lease)
         self._client: Any = connect(url)
         self._reader: Any = connect_blocking(url, BLOCK / 1000)
+
+    def host(self, models: Sequence[str]) -> None:
+        """Entries are taken of these models from now on."""
+        self._models = models
+        self._all = [keys.stream(model, priority) for priority in PRIORITIES for model in models]
 
     async def open(self) -> None:
         """Make the groups, from entry 0: works may have been sent before there was a worker."""

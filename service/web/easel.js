@@ -1,8 +1,9 @@
 // Draws the picture and its marks at the size of the screen. While a stroke is painted only its newest piece is
 // drawn; everything is drawn anew when the picture, the marks or the view change.
 
-import { drawLayer, drawStroke } from "./marks.js";
+import { Edge } from "./edge.js";
 import { contrasting, stripes } from "./ink.js";
+import { drawLayer, drawStroke, marked } from "./marks.js";
 
 const PIXELATED = 3; // from this zoom on pixels are shown as squares
 
@@ -11,18 +12,20 @@ export class Easel {
   before = null;
   marks = [];
   split = null; // the share of the picture, from the left, that shows the one before
+  colour = null; // of the hole, by name; null is the one that contrasts with the picture
   #due = false;
 
   constructor(stage, view) {
     this.view = view;
     this.stage = stage;
-    [this.ground, this.hole, this.sketch] = ["picture", "hole", "sketch"].map((id) =>
+    [this.ground, this.hole, this.sketch, this.rim] = ["picture", "hole", "sketch", "edge"].map((id) =>
       document.getElementById(id).getContext("2d"),
     );
+    this.edge = new Edge(this.rim, this.hole);
   }
 
   show(picture, marks, before) {
-    if (picture !== this.picture) this.colour = contrasting(picture.thumbnail);
+    if (picture !== this.picture) this.contrast = contrasting(picture.thumbnail);
     Object.assign(this, { picture, marks, before });
     this.redraw();
   }
@@ -52,7 +55,7 @@ export class Easel {
 
   #ink(context) {
     if (context === this.sketch) return "#111";
-    const pattern = stripes(context, this.colour);
+    const pattern = stripes(context, this.colour ?? this.contrast);
     // The stripes belong to the screen, so that zooming does not make them coarse.
     pattern.setTransform(context.getTransform().inverse());
     return pattern;
@@ -67,12 +70,12 @@ export class Easel {
   #draw() {
     const width = Math.round(this.stage.clientWidth * devicePixelRatio);
     const height = Math.round(this.stage.clientHeight * devicePixelRatio);
-    for (const { canvas } of [this.ground, this.hole, this.sketch]) {
+    for (const context of [this.ground, this.hole, this.sketch, this.rim]) {
+      const { canvas } = context;
       if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+      this.#clear(context);
     }
-    this.#clear(this.ground);
-    this.#clear(this.hole);
-    this.#clear(this.sketch);
+    this.edge.forget(this.split === null && marked(this.marks, "hole"));
     if (!this.picture?.full) return;
     this.#drawPicture(this.picture, { left: 0, top: 0, right: 1, bottom: 1 });
     if (this.split !== null && this.before?.full) this.#drawBefore();

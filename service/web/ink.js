@@ -1,14 +1,14 @@
-// The colour of the hole: stripes that stay visible on any picture.
+// The colour of the hole: stripes that stay visible on any picture; and the dashes of its edge.
 
-const COLOURS = [
-  [229, 72, 77],
-  [18, 165, 148],
-  [62, 99, 221],
-  [245, 217, 10],
-  [214, 64, 159],
-];
+export const COLOURS = {
+  Red: [229, 72, 77],
+  Green: [18, 165, 148],
+  Blue: [62, 99, 221],
+  Yellow: [245, 217, 10],
+  Pink: [214, 64, 159],
+};
 
-/** The colour that is farthest from all but the rarest of the picture's. */
+/** The name of the colour that is farthest from all but the rarest of the picture's. */
 export const contrasting = (thumbnail) => {
   const { data } = thumbnail.getContext("2d").getImageData(0, 0, thumbnail.width, thumbnail.height);
   const distance = (colour) => {
@@ -18,18 +18,27 @@ export const contrasting = (thumbnail) => {
     }
     return all.sort((one, other) => one - other)[Math.floor(all.length / 10)];
   };
-  const distances = COLOURS.map(distance);
-  return `rgb(${COLOURS[distances.indexOf(Math.max(...distances))].join(" ")})`;
+  const distances = Object.entries(COLOURS).map(([name, colour]) => [distance(colour), name]);
+  return distances.sort(([one], [other]) => other - one)[0][1];
 };
 
-export const stripes = (context, colour) => {
-  const side = 12;
+export const stripes = (context, name) => striped(context, 12, `rgb(${COLOURS[name].join(" ")})`, 2);
+
+/** Moved so far; over its side they come again. */
+export const dashes = (context, shift) => {
+  const pattern = striped(context, 8, "#000", 2.8);
+  pattern.setTransform(new DOMMatrix([1, 0, 0, 1, shift, 0]));
+  return pattern;
+};
+
+/** White lines from corner to corner. */
+const striped = (context, side, ground, width) => {
   const tile = new OffscreenCanvas(side, side);
   const drawing = tile.getContext("2d");
-  drawing.fillStyle = colour;
+  drawing.fillStyle = ground;
   drawing.fillRect(0, 0, side, side);
   drawing.strokeStyle = "#fff";
-  drawing.lineWidth = 2;
+  drawing.lineWidth = width;
   for (const shift of [-side, 0, side]) {
     drawing.moveTo(shift - 2, side + 2);
     drawing.lineTo(shift + side + 2, -2);

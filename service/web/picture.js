@@ -36,6 +36,11 @@ export class Picture {
     this.full = this.small = null;
   }
 
+  /** What a server counts. */
+  get size() {
+    return { bytes: this.blob.size, width: this.width, height: this.height };
+  }
+
   /** The pixels that suffice at `scale`. */
   pixels(scale) {
     return scale * this.width <= this.small.width ? this.small : this.full;

@@ -1,5 +1,6 @@
 // The tool that proposes an object's mask: clicks and scribbles go to the server with the part of the picture
-// that is in sight, and what comes back is the newest mark. Further clicks correct it.
+// that is in sight, and what comes back is the newest mark. Further ones add what all of them together propose;
+// those that take away ask for what they are on, so that nothing is lost but what of that is not in all's proposal.
 
 import { mask } from "./marks.js";
 import { call } from "./server.js";
@@ -42,32 +43,41 @@ export const selector = (board, propose) => {
       if (!earlier && away) return;
       // A click takes the place of earlier ones on the same spot that said the opposite.
       const left = (earlier ?? []).filter((click) => click.away === away || points.every((point) => !near(point, click.point)));
-      const clicks = [...left, ...points.map((point) => ({ point, away }))].slice(-CLICKS);
-      propose(clicks, Boolean(earlier));
+      propose([...left, ...points.map((point) => ({ point, away }))].slice(-CLICKS), away && points);
     },
   };
 };
 
-/** The mark that the server proposes for clicks. */
-export const proposal = async (easel, clicks, shadow, signal) => {
+/** The mark that the server proposes for clicks; one that erases where the newest, at `gone`, take away. */
+export const proposal = async (easel, clicks, gone, shadow, signal) => {
   const box = windowOf(easel, clicks);
   const factor = Math.min(1, SIDE / Math.max(box.width, box.height));
   const canvas = new OffscreenCanvas(Math.round(box.width * factor), Math.round(box.height * factor));
-  const context = canvas.getContext("2d");
   const source = easel.picture.full;
-  context.drawImage(source, box.left, box.top, box.width, box.height, 0, 0, canvas.width, canvas.height);
-  const form = new FormData();
-  form.append("image", await canvas.convertToBlob({ type: "image/jpeg", quality: 0.95 }), "image");
-  for (const [name, wanted] of [["inside", false], ["outside", true]]) {
-    const chosen = clicks.filter(({ away }) => away === wanted).map(({ point: [x, y] }) => {
-      const [column, row] = [((x - box.left) / box.width) * canvas.width, ((y - box.top) / box.height) * canvas.height];
-      return `${Math.min(canvas.width - 1, Math.floor(column))},${Math.min(canvas.height - 1, Math.floor(row))}`;
-    });
-    if (chosen.length) form.append(name, chosen.join(" "));
-  }
-  form.append("shadow", shadow);
-  const answer = await (await call("select", { method: "POST", body: form, signal })).blob();
-  return mask("hole", await alphaOf(answer), box, clicks);
+  canvas.getContext("2d").drawImage(source, box.left, box.top, box.width, box.height, 0, 0, canvas.width, canvas.height);
+  const image = await canvas.convertToBlob({ type: "image/jpeg", quality: 0.95 });
+  const ask = async (inside, outside, withShadow) => {
+    const form = new FormData();
+    form.append("image", image, "image");
+    for (const [name, points] of [["inside", inside], ["outside", outside]]) {
+      const chosen = points.map(([x, y]) => {
+        const [column, row] = [((x - box.left) / box.width) * canvas.width, ((y - box.top) / box.height) * canvas.height];
+        return `${Math.min(canvas.width - 1, Math.floor(column))},${Math.min(canvas.height - 1, Math.floor(row))}`;
+      });
+      if (chosen.length) form.append(name, chosen.join(" "));
+    }
+    form.append("shadow", withShadow);
+    return alphaOf(await (await call("select", { method: "POST", body: form, signal })).blob());
+  };
+  const [inside, outside] = [false, true].map((wanted) =>
+    clicks.filter(({ away }) => away === wanted).map(({ point }) => point),
+  );
+  if (!gone) return mask("hole", await ask(inside, outside, shadow), box, clicks);
+  const [object, lost] = await Promise.all([inside.length ? ask(inside, outside, shadow) : null, ask(gone, inside, false)]);
+  const context = lost.getContext("2d");
+  context.globalCompositeOperation = "destination-out";
+  if (object) context.drawImage(object, 0, 0);
+  return mask("erase", lost, box, clicks);
 };
 
 /** What is in sight, and where clicks were made. */

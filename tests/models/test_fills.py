@@ -86,6 +86,24 @@ def test_a_network_is_never_shown_what_is_in_the_hole(folder):
     assert (answer[hole] == 64).all()
 
 
+def test_a_network_of_one_size_is_shown_a_smaller_picture(texture, hole):
+    class Known(Network):
+        """The mean of what is known, everywhere."""
+
+        sides = SizeRule(32, 32, 32)
+
+        def forward(self, image, mask):
+            assert image.shape[-2:] == mask.shape[-2:] == (32, 32)
+            mean = (image * (1 - mask)).sum((2, 3), keepdim=True) / (1 - mask).sum((2, 3), keepdim=True)
+            return mean.expand_as(image)
+
+    answer = by_network(Known(), torch.device("cpu"))(np.where(hole[..., None], 255, texture), hole)
+    assert answer.shape == texture.shape
+    assert np.abs(answer[0, 0] - texture[~hole].mean(0)).max() <= 1
+    wide = by_network(Known(), torch.device("cpu"))(texture[:32], hole[:32])
+    assert wide.shape == (32, 64, 3)
+
+
 def test_bands_hold_the_pictures_of_their_share(folder):
     answer = evaluate_inpaint(folder, models=[], device="cpu")
     shares = {row["holes"] for row in answer["bands"]}

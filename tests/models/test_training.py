@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 import models
 from models.training import command, train
+from models.training.errors import TrainingError
 from models.training.loop import Average, Schedule
 from models.training.pictures import Pictures
 from models.training.upscale import UpscaleConfig, UpscaleRecipe
@@ -118,6 +119,23 @@ def test_an_error_in_brightness_may_count_more(photographs, tmp_path):
     recipe = UpscaleRecipe("meta-sr-small", config, photographs, tmp_path, torch.device("cpu"))
     assert float(recipe.loss(grey)) == pytest.approx(0.3)
     assert float(recipe.loss(tint)) == pytest.approx(float(tint.abs().mean()))
+
+
+def test_a_leg_ends_and_the_next_goes_on(photographs, config, tmp_path):
+    for legs in (1, 2):
+        train(config, photographs, out_dir=tmp_path / "run", leg=0.01)
+        state = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)
+        assert 0.5 < state["elapsed"] / 0.6 / legs < 10
+        assert state["step"] < 240
+
+
+def test_weights_that_are_no_numbers_are_not_saved_over_good_ones(photographs, config, tmp_path, monkeypatch):
+    train(config, photographs, out_dir=tmp_path / "run", leg=0.005)
+    before = (tmp_path / "run/checkpoint.pt").read_bytes()
+    monkeypatch.setattr(UpscaleRecipe, "loss", lambda self, error: error.abs().mean() * float("nan"))
+    with pytest.raises(TrainingError, match="halve"):
+        train(config, photographs, out_dir=tmp_path / "run", leg=0.005)
+    assert (tmp_path / "run/checkpoint.pt").read_bytes() == before
 
 
 def test_a_run_ends_when_its_minutes_do(photographs, config, tmp_path):

@@ -84,6 +84,15 @@ def test_tensors_are_taken_out_of_files_that_carry_more(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_modules_own_state_is_read_as_modules_give_it(tmp_path, net):
+    file, state = tmp_path / "net.pth", net.state_dict()
+    assert hasattr(state, "_metadata")
+    torch.save({"params_ema": state}, file)
+    read = read_public(file)["params_ema"]
+    assert list(read) == list(state)
+    assert all(torch.equal(read[key], value) for key, value in state.items())
+
+
 @pytest.mark.parametrize("kind", ["noise", "pickle", "safetensors"])
 def test_a_file_of_another_kind_is_one_clear_error(own, tmp_path, capsys, kind):
     file = tmp_path / ("x.safetensors" if kind == "safetensors" else "x.pth")

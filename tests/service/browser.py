@@ -111,9 +111,16 @@ class Browser:
             }})"""
         )
 
-    def choose(self, selector: str, file: Path) -> None:
+    def choose(self, selector: str, *files: Path) -> None:
         handle = self.call("Runtime.evaluate", expression=f"document.querySelector({selector!r})")
-        self.call("DOM.setFileInputFiles", files=[str(file)], objectId=handle["result"]["objectId"])
+        paths = [str(file) for file in files]
+        self.call("DOM.setFileInputFiles", files=paths, objectId=handle["result"]["objectId"])
+
+    def drop(self, x: float, y: float, *paths: Path) -> None:
+        """Files or folders, dragged in from outside and let go."""
+        data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.call("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
 
     def drag(self, *points: tuple[float, float], button: str = "left", modifiers: int = 0) -> None:
         """The mouse, pressed at the first point and let go at the last."""

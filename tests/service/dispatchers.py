@@ -50,6 +50,8 @@ class EchoDispatcher:
 
     async def unload(self, name: str) -> None: ...
 
+    async def reload(self) -> None: ...
+
     async def submit(self, run: Run) -> Result:
         self.runs.append(run)
         if self.failure:

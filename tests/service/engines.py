@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from models.manifest import ModelEntry
 from models.network import SizeRule
 from service.engine.catalogue import Traits
 from service.engine.engine import Engine
+from service.engine.runtimes import failed
 from service.engine.windows import InpaintWindow, Pixels, Window
 from service.errors import NotFound
 from service.observability.metrics import Metrics
@@ -27,9 +29,19 @@ SIDE = 8
 
 class FakeResident:
     def __init__(self, runtime: FakeRuntime, entry: ModelEntry) -> None:
-        self.runtime, self.name, self.bytes = runtime, entry.name, 100
+        self.runtime, self.name, self.bytes, self.eager = runtime, entry.name, 100, 0
 
-    def run(self, windows: Sequence[Window]) -> list[Pixels]:
+    def start(self, windows: Sequence[Window], batch: int) -> Future[list[Pixels]]:
+        try:
+            answer: Future[list[Pixels]] = Future()
+            answer.set_result(self._run(windows))
+            return answer
+        except Exception as error:
+            return failed(error)
+
+    def shed(self) -> None: ...
+
+    def _run(self, windows: Sequence[Window]) -> list[Pixels]:
         self.runtime.batches.append((self.name, [int(window.pixels[0, 0, 0]) for window in windows]))
         assert len({window.shape for window in windows}) == 1
         self.runtime.gate.wait(10)
@@ -40,7 +52,7 @@ class FakeResident:
 class FakeRuntime:
     """Adds one to every pixel. A closed `gate` keeps the device busy; `before_answer` injects faults."""
 
-    device, memory = "cpu", 1000
+    device, memory, in_flight = "cpu", 1000, 1
 
     def __init__(self) -> None:
         self.batches: list[tuple[str, list[int]]] = []
@@ -57,7 +69,7 @@ class FakeRuntime:
     def room(self, resident: Any, window: Window, most: int) -> int:
         return most
 
-    def worthwhile(self, window: Window) -> int:
+    def worthwhile(self, resident: Any, window: Window) -> int:
         return self.together
 
     def release(self) -> None: ...
@@ -71,11 +83,15 @@ class FakeEntry(ModelEntry):
     task = "inpaint"  # type: ignore[assignment]
 
 
-class FakeCatalogue:
-    def entry(self, name: str) -> ModelEntry:
+class FakeKnown(dict[str, ModelEntry]):
+    def __missing__(self, name: str) -> ModelEntry:
         if name == "missing":
             raise NotFound("no such model")
         return FakeEntry(name, "fake", folder=None)  # type: ignore[arg-type]
+
+
+class FakeCatalogue:
+    known = FakeKnown()
 
     def traits(self, name: str) -> Traits:
         return Traits(SIDE, SizeRule(), 0, False)

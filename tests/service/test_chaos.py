@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -127,6 +129,28 @@ def test_sigterm_loses_nothing(server, tmp_path):
         assert clients.failures == []
         assert len(clients.answered) == 80
         settle(fleet)
+
+
+def test_a_worker_takes_another_default_on_sighup(server, tmp_path):
+    with fleet_of(server, tmp_path) as fleet:
+        api, worker = fleet.api(), fleet.worker()
+        worker.until_ready()
+        api.until_ready()
+        row = '[[model]]\nname = "new"\narchitecture = "toy-fill"\nlicence = "none"\ndefault_on = ["cpu"]\n'
+        with (tmp_path / "weights" / "manifest.toml").open("a") as manifest:
+            manifest.write(row)
+        assert worker.process.pid
+        os.kill(worker.process.pid, signal.SIGHUP)
+
+        def defaults() -> list[str]:
+            rows = httpx.get(api.url + "/models").json()["models"]
+            return [row["name"] for row in rows if row["default"] and row["task"] == "inpaint"]
+
+        until(lambda: defaults() == ["new"], PATIENCE)
+        files = {"image": png(picture(1)), "mask": MASK}
+        response = httpx.post(api.url + "/inpaint", files=files, timeout=PATIENCE)
+        assert (response.status_code, response.headers["x-model"]) == (200, "new")
+        assert httpx.post(api.url + "/models/reload").status_code == 404
 
 
 def test_sigterm_ends_the_events_of_a_job_and_not_the_job(server, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from service.engine.catalogue import Catalogue
 from service.engine.residency import warm_window
-from service.engine.runtimes import make_runtime
+from service.engine.runtimes.onnx_runtime import OnnxRuntime
 from service.engine.runtimes.torch_runtime import TorchRuntime
 from service.engine.windows import InpaintWindow
 from tests.service.pictures import noise
@@ -17,7 +17,7 @@ from tests.service.toys import ToyFill, install_toys
 @pytest.fixture
 def onnx(monkeypatch, tmp_path):
     settings = install_toys(monkeypatch, tmp_path, backend="onnx")
-    return make_runtime(settings), Catalogue(settings, "cpu"), TorchRuntime(settings)
+    return OnnxRuntime(settings), Catalogue(settings, "cpu"), TorchRuntime(settings)
 
 
 @pytest.mark.parametrize("model", ["toy-fill", "toy-enlarge"])

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from service.engine.engine import Engine
-from service.engine.isolation import DeviceLost
+from service.engine.faults import DeviceLost
 from service.errors import Cancelled, ComputeFailed, DeadlineExceeded, NotFound, Overloaded, Unavailable
 from tests.service.engines import FakeRuntime, make_engine, make_run, until, window
 
@@ -199,7 +199,7 @@ def test_loading_evicts_the_least_recently_used_model_by_bytes(runtime):
     engine.unload("a").result(5)
     engine.load("b").result(5)
     assert engine.resident() == {"c": 100, "b": 100}
-    assert 'retouch_device_bytes{model="a"}' not in engine._metrics.exposition().decode()
+    assert 'retouch_device_bytes{device="cpu",model="a"}' not in engine._metrics.exposition().decode()
     engine.stop(5)
 
 

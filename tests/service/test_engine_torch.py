@@ -11,11 +11,14 @@ import torch
 from PIL import Image
 from torch import nn
 
+from models import registry
 from service.engine.catalogue import Catalogue
+from service.engine.cuda.arithmetic import HALVES, arithmetic_of
 from service.engine.isolation import run_isolated
-from service.engine.runtimes.torch_runtime import NotFinite, TorchResident, TorchRuntime, half_type
+from service.engine.runtimes.resident import NotFinite, TorchResident
+from service.engine.runtimes.torch_runtime import TorchRuntime, devices
 from service.engine.windows import InpaintWindow, UpscaleTile
-from service.errors import ComputeFailed, NotFound
+from service.errors import ComputeFailed, NotFound, UsageError
 from service.formats import is_lossy
 from tests.service.toys import ToyEnlarge, ToyFill, install_toys
 
@@ -80,7 +83,7 @@ class Overflowing(nn.Module):
 
 def test_an_overflow_in_half_precision_runs_again_in_float32():
     window = random_window(4)
-    (output,) = TorchResident(Overflowing(), CPU, half=torch.bfloat16).run([window])
+    (output,) = TorchResident(Overflowing(), CPU, HALVES["bfloat16"]).run([window])
     (expected,) = TorchResident(Overflowing(), CPU).run([window])
     assert np.array_equal(output, expected)
 
@@ -94,10 +97,29 @@ def test_what_is_not_finite_fails_alone():
     assert [isinstance(answer, ComputeFailed) for answer in answers] == [False, True, False]
 
 
-def test_automatic_precision_is_float32():
-    assert half_type("auto", torch.device("cuda")) is None
-    assert half_type("float16", torch.device("cuda")) is torch.float16
-    assert half_type("float16", CPU) is None
+def test_a_gpu_rounds_what_can_bear_it_and_a_cpu_nothing():
+    def name(precision: str, device: str, model: str) -> str:
+        return arithmetic_of(precision, torch.device(device), registry.get(model)).name
+
+    assert name("auto", "cuda:1", "structure") == "tf32"
+    assert name("float16", "cuda", "structure") == "float16"
+    assert name("float32", "cuda", "structure") == "float32"
+    for chooses in ("patch-swap", "patchmatch", "guided-patchmatch"):
+        assert {name(wanted, "cuda", chooses) for wanted in ("auto", "float16", "bfloat16")} == {"float32"}
+    assert name("float16", "cpu", "structure") == "float32"
+
+
+def test_a_device_that_is_not_there_is_said(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert devices("auto") == devices("cuda") == [torch.device("cuda:0"), torch.device("cuda:1")]
+    assert devices("cuda:1") == [torch.device("cuda:1")]
+    assert devices("cpu") == [CPU]
+    with pytest.raises(UsageError, match="2 GPUs"):
+        devices("cuda:2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert devices("auto") == [CPU]
+    with pytest.raises(UsageError):
+        devices("cuda")
 
 
 def test_the_catalogue_knows_a_network_without_loading_it(monkeypatch, tmp_path):
@@ -165,8 +187,9 @@ def test_a_processor_computes_large_windows_one_by_one(monkeypatch, tmp_path):
     def window(side: int) -> InpaintWindow:
         return InpaintWindow(np.zeros((side, side, 3), np.uint8), np.ones((side, side), np.uint8))
 
-    assert runtime.worthwhile(window(256)) == 4
-    assert runtime.worthwhile(window(512)) == runtime.worthwhile(window(1024)) == 1
+    resident = TorchResident(ToyFill(), CPU)
+    assert runtime.worthwhile(resident, window(256)) == 4
+    assert runtime.worthwhile(resident, window(512)) == runtime.worthwhile(resident, window(1024)) == 1
 
 
 def test_a_model_with_arguments_that_no_network_takes_does_not_hide_the_others(monkeypatch, tmp_path):

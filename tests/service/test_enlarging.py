@@ -61,9 +61,9 @@ def untiled(pixels: np.ndarray, scale: float) -> np.ndarray:
 
 @pytest.mark.parametrize("scale", [1.1, 2.7])
 def test_tiles_leave_no_seam(pipeline, scale):
-    pixels = scene(250, 450)
+    pixels = scene(150, 270)
     result = enlarge(pipeline, pixels, scale=scale)
-    assert result.windows == 6
+    assert result.windows == 2
     assert np.abs(pixels_of(result.content) - untiled(pixels, scale)).max() <= 1
 
 

@@ -351,19 +351,31 @@ def test_shrinking_a_window_leaks_nothing_out_of_the_hole():
     st.integers(1, 300),
     st.integers(100, 800),
     st.sampled_from([(32, 4), (64, 15), (128, 7)]),
+    st.sampled_from([1, 8, 128]),
 )
-def test_cores_partition_the_enlarged_picture(height, width, hundredths, tiling):
+def test_cores_partition_the_enlarged_picture(height, width, hundredths, tiling, grid):
     tile, overlap = tiling
     out_height, out_width, vertical, horizontal = target_size(height, width, hundredths / 100, None, None)
     times = np.zeros((out_height, out_width), np.uint8)
-    for piece in plan_tiles(height, width, tile, overlap):
+    for piece in plan_tiles(height, width, tile, overlap, grid):
         top, left, tall, wide = core_region(piece, vertical, horizontal, (height, width), times.shape)
         times[top : top + tall, left : left + wide] += 1
         for span, side in ((piece.rows, height), (piece.columns, width)):
-            assert span.length == min(tile, side)
+            assert span.length <= min(tile, side)
+            assert span.length in (side, tile) or span.length % grid == 0
             assert span.start == 0 or span.core_start - span.start >= overlap
             assert span.start + span.length == side or span.start + span.length - span.core_stop >= overlap
     assert (times == 1).all()
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(1, 3000), st.sampled_from([(32, 4), (64, 15), (256, 12)]))
+def test_tiles_are_few_and_no_larger_than_they_must_be(side, tiling):
+    tile, overlap = tiling
+    lengths = [piece.columns.length for piece in plan_tiles(1, side, tile, overlap)]
+    covered = side + 2 * overlap * (len(lengths) - 1)
+    assert covered <= sum(lengths) < covered + len(lengths)
+    assert len(lengths) == 1 or (len(lengths) - 1) * (tile - 2 * overlap) + 2 * overlap < side
 
 
 def test_target_sizes():

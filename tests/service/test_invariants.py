@@ -27,7 +27,7 @@ from starlette.testclient import TestClient
 
 from models import create
 from service.app import create_app
-from service.engine.runtimes.torch_runtime import TorchResident
+from service.engine.runtimes.resident import TorchResident
 from service.engine.windows import UpscaleTile
 from service.errors import Problem, Unavailable, Unprocessable
 from service.local.budget import Budget

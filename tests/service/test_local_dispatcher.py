@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from service.engine.residency import Residency
+from service.engine.runtimes.torch_runtime import TorchRuntime
 from service.errors import (
     Cancelled,
     ComputeFailed,
@@ -285,6 +287,37 @@ def test_the_default_models_are_warm_before_it_is_ready(settings):
             await dispatcher.load("nonesuch")
 
     with_dispatcher(settings, scenario)
+
+
+def test_it_is_not_ready_while_no_default_model_could_be_loaded(settings, monkeypatch):
+    load = Residency.get
+
+    def full(residency: Residency, name: str) -> Any:
+        raise Unavailable(f"no memory for {name}")
+
+    monkeypatch.setattr(Residency, "get", full)
+
+    async def scenario(dispatcher: LocalDispatcher) -> None:
+        await dispatcher.warmed()
+        alive, reason = dispatcher.ready()
+        assert not alive
+        assert "no memory for toy-fill" in reason
+        monkeypatch.setattr(Residency, "get", load)
+        await dispatcher.load("toy-fill")
+        assert dispatcher.ready() == (True, "")
+
+    with_dispatcher(settings, scenario)
+
+
+def test_another_arithmetic_is_another_answer(settings, monkeypatch):
+    async def scenario(dispatcher: LocalDispatcher) -> str:
+        digest = dispatcher.resolve("inpaint", "toy-fill")[1]
+        assert {row["digest"] for row in dispatcher.models() if row["name"] == "toy-fill"} == {digest}
+        return digest
+
+    plain = with_dispatcher(settings, scenario)
+    monkeypatch.setattr(TorchRuntime, "arithmetic", lambda self, entry: "cuda-tf32")
+    assert with_dispatcher(settings, scenario) == f"{plain}+cuda-tf32"
 
 
 def test_problems_reach_the_caller_as_they_are(settings):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -337,7 +338,7 @@ def test_files_have_their_name_format_and_metadata(page, tmp_path):
     exif[0x010F] = "A camera"
     image.save(tmp_path / "field.jpg", exif=exif)
     put_up(page, tmp_path / "field.jpg", 64)
-    assert page.run("document.querySelector('#format').value") == "jpeg"
+    assert text(page, "#format option") == "As opened (JPEG)"
     stroke(page, (0.5, 0.5))
     work(page, "#fill")
     name = page.downloaded(lambda: page.click("#download"))
@@ -349,6 +350,83 @@ def test_files_have_their_name_format_and_metadata(page, tmp_path):
     name = page.downloaded(lambda: page.click("#download"))
     with Image.open(tmp_path / name) as written:
         assert (written.format, dict(written.getexif())) == ("WEBP", {})
+
+
+def opened(page: Browser) -> list[str]:
+    """The open pictures' names, as the strip has them."""
+    return page.run(
+        "[...document.querySelectorAll('#album button:not(.close)')].map(({title}) => title.split(',')[0])"
+    )
+
+
+def test_open_pictures_keep_their_own_history_and_go_out_together(page, photograph, tmp_path):
+    for folder, colour in (("one", (200, 30, 40)), ("two", (10, 90, 200))):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (40, 30), colour).save(tmp_path / folder / "plain.png")
+    (tmp_path / "note.txt").write_text("no picture")
+    stroke(page, (0.25, 0.5))
+    page.choose("#file", *(tmp_path / name for name in ("one/plain.png", "note.txt", "two/plain.png")))
+    page.wait("document.querySelectorAll('#album button:not(.close)').length === 3")
+    page.wait(IDLE)
+    assert "2 pictures; 1 files cannot be read" in text(page, "#status")
+    assert page.run("document.querySelector('#stage').dataset.width") == "40"
+    assert disabled(page, "#undo")
+    tool(page, "rectangle")
+    stroke(page, (0.5, 0.5), (1, 1))
+    work(page, "#fill")
+    for key, width, changes in (("PageDown", "40", 0), ("PageDown", f"{SIDE}", 1), ("PageUp", "40", 0)):
+        page.key(key)
+        page.wait(f"document.querySelector('#stage').dataset.width === '{width}'")
+        frames(page)
+        assert disabled(page, "#undo") == (not changes)
+    name = page.downloaded(lambda: page.click("#download-all"))
+    with zipfile.ZipFile(tmp_path / name) as packed:
+        assert packed.testzip() is None
+        assert packed.namelist() == ["waves-retouched.png", "plain-retouched.png", "plain-retouched (2).png"]
+        assert packed.read("waves-retouched.png") == photograph.read_bytes()
+        assert packed.read("plain-retouched (2).png") == (tmp_path / "two/plain.png").read_bytes()
+        with packed.open("plain-retouched.png") as file, Image.open(file) as filled:
+            assert filled.size == (40, 30)
+    page.click("#album .close")
+    frames(page)
+    assert opened(page) == ["plain.png", "plain.png"]
+    assert not page.faults
+
+
+def test_a_dropped_folder_is_opened_with_all_that_is_in_it(page, tmp_path):
+    (tmp_path / "shots" / "more").mkdir(parents=True)
+    for name in ("b.png", "a.jpg", "more/c.webp"):
+        Image.new("RGB", (32, 24), (20, 120, 60)).save(tmp_path / "shots" / name)
+    (tmp_path / "shots" / "note.txt").write_text("no picture")
+    left, top, width, height = picture_box(page)
+    page.drop(left + width / 2, top + height / 2, tmp_path / "shots")
+    page.wait("document.querySelectorAll('#album button:not(.close)').length === 4")
+    page.wait(IDLE)
+    assert opened(page) == ["waves.png", "a.jpg", "b.png", "c.webp"]
+    assert picture_box(page)[2:] == (96, 72)  # the first of them, three times its size
+
+
+def test_the_hole_has_a_colour_and_an_edge_that_marches_where_motion_is_welcome(page):
+    still = [{"name": "prefers-reduced-motion", "value": "reduce"}]
+    edge = "document.querySelector('#edge').toDataURL()"
+    empty = page.run(edge)
+    tool(page, "rectangle")
+    stroke(page, (0.25, 0.25), (0.75, 0.75))
+    page.wait(f"{edge} !== {json.dumps(empty)}")
+    drawn = page.run(edge)
+    page.wait(f"{edge} !== {json.dumps(drawn)}")
+    page.call("Emulation.setEmulatedMedia", features=still)
+    drawn = page.run(edge)
+    page.run("new Promise((over) => setTimeout(over, 300))")  # longer than two steps
+    assert page.run(edge) == drawn
+    page.call("Emulation.setEmulatedMedia", features=[])
+    page.run("document.querySelector('#masks').open = true")
+    for name, channel in (("Red", 0), ("Blue", 2)):
+        put(page, "#ink", name)
+        frames(page)
+        middle = "canvas.getContext('2d').getImageData(canvas.width / 2, canvas.height / 2, 16, 16).data"
+        data = page.run(f"((canvas) => [...{middle}])(document.querySelector('#hole'))")
+        assert np.reshape(data, (-1, 4)).mean(0)[:3].argmax() == channel
 
 
 def test_what_is_wrong_is_said(page):

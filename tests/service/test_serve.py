@@ -5,24 +5,42 @@ from __future__ import annotations
 import io
 import re
 import resource
+import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
+from models.checkpoints.own import make_default
 from tests.service.engines import until
 from tests.service.server import Server
 
+OWN = """
+[[model]]
+name = "own"
+architecture = "patchmatch"
+licence = "none"
+"""
+
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    running = Server()
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    (folder / "manifest.toml").write_text(OWN)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(weights: Path) -> Iterator[Server]:
+    running = Server(weights_dir=str(weights), admin_key="boss")
     yield running
     running.kill()
 
@@ -105,6 +123,53 @@ def test_compressed_pictures_are_restored_while_they_are_enlarged(server):
     assert model(compressed.getvalue(), scale="1") == "meta-sr-small"  # which gives it back as it is
     assert model(png(image), scale="2") == "meta-sr-small"
     assert model(compressed.getvalue(), scale="2", model="meta-sr-small") == "meta-sr-small"
+
+
+def default_of(server: Server) -> str:
+    rows = httpx.get(server.url + "/models").json()["models"]
+    return next(row["name"] for row in rows if row["default"] and row["task"] == "inpaint")
+
+
+def test_another_default_answers_without_a_new_start(server, weights, monkeypatch):
+    monkeypatch.setenv("RETOUCH_WEIGHTS_DIR", str(weights))
+    files = {"image": png(photo(64, 64)), "mask": png(square_hole(64, 64, 20))}
+    before = default_of(server)
+    given = httpx.post(server.url + "/inpaint", files=files)
+    make_default("own", weights)
+    assert httpx.post(server.url + "/inpaint", files=files).headers["x-model"] == before
+    server.process.send_signal(signal.SIGHUP)
+    until(lambda: default_of(server) == "own", 30)
+    filled = httpx.post(server.url + "/inpaint", files=files)
+    assert (filled.headers["x-model"], filled.headers["x-cache"]) == ("own", "miss")
+
+    # What is under way when its model goes is still answered by it.
+    large = {"image": png(photo(700, 700)), "mask": png(square_hole(700, 700, 500))}
+    began = server.metric("retouch_cache_total")
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(httpx.post, server.url + "/inpaint", files=large, timeout=120)
+        until(lambda: server.metric("retouch_cache_total") > began, 30)
+        (weights / "manifest.toml").write_text("")
+        reload = partial(httpx.post, server.url + "/models/reload", timeout=60)
+        assert reload().status_code == 401
+        rows = reload(headers={"X-API-Key": "boss"}).json()["models"]
+        assert not answer.done()
+        assert answer.result().headers["x-model"] == "own"
+    assert "own" not in [row["name"] for row in rows]
+    assert httpx.post(server.url + "/inpaint?model=own", files=files).status_code == 404
+    again = httpx.post(server.url + "/inpaint", files=files)
+    assert (again.headers["x-cache"], again.content) == ("hit", given.content)
+
+
+def test_what_cannot_be_taken_changes_nothing(server, weights):
+    reload = partial(httpx.post, server.url + "/models/reload", headers={"X-API-Key": "boss"}, timeout=60)
+    known = httpx.get(server.url + "/models").json()
+    other = OWN + "arguments = { size = 5 }\n"
+    for text, status, word in (("[[model", 503, "manifest"), (other, 422, "other weights")):
+        (weights / "manifest.toml").write_text(text)
+        refused = reload()
+        assert refused.status_code == status
+        assert word in refused.json()["detail"]
+        assert httpx.get(server.url + "/models").json() == known
 
 
 def test_an_abandoned_request_costs_no_compute(server):
