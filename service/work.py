@@ -25,7 +25,7 @@ MEDIA_TYPES: dict[str, str] = {name: f"image/{name}" for name in get_args(Format
 ALIASES = {"jpg": "jpeg"}  # other names of formats
 
 # Raise this whenever the same pixels, parameters and weights would come out as other bytes.
-PIPELINE_VERSION = 3
+PIPELINE_VERSION = 4
 
 
 class Parameters(BaseModel):

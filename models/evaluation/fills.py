@@ -47,8 +47,7 @@ def slopes(picture: Pixels) -> npt.NDArray[np.complex128]:
     """The gradient of the luma as a complex number a pixel."""
     # Softened, so that a contour a pixel or two beside the true one still counts as the same.
     down, across = np.gradient(blur(np.pad(luma(picture), WINDOW // 2, mode="reflect")))
-    answer: npt.NDArray[np.complex128] = across + 1j * down
-    return answer
+    return np.asarray(across + 1j * down, np.complex128)
 
 
 def patch_distance(fill: Pixels, truth: Pixels, hole: Hole) -> float:

@@ -29,7 +29,7 @@ BEHIND = (1.0, 3.0, 5.0)  # pixels before the end, where the colours across a co
 def continuing(guide: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     """`guide` with the contours of `image` continued through its hole."""
     answers = []
-    for drawn, picture, hole in zip(guide.split(1), image.split(1), mask.split(1), strict=True):
+    for drawn, picture, hole in zip(guide[:, None], image[:, None], mask[:, None], strict=True):
         swept, belief = continued(picture * (1 - hole), hole)
         answers.append(torch.lerp(drawn, swept, belief * hole))
     return torch.cat(answers)

@@ -76,7 +76,7 @@ def inside(height: int, width: int, row: Tensor, column: Tensor) -> Tensor:
 def repeating(guide: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     """`guide` with what the repetition of `image` brings into its hole, as far as that is to be believed."""
     answers = []
-    for drawn, picture, hole in zip(guide.split(1), image.split(1), mask.split(1), strict=True):
+    for drawn, picture, hole in zip(guide[:, None], image[:, None], mask[:, None], strict=True):
         copy, belief = repeated(picture * (1 - hole), hole)
         answers.append(torch.lerp(drawn, copy, belief * hole))
     return torch.cat(answers)
