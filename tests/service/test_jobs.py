@@ -328,7 +328,8 @@ def listening(dispatcher: GatedDispatcher) -> Iterator[str]:
 @contextmanager
 def served(app: FastAPI) -> Iterator[tuple[str, Server]]:
     config = uvicorn.Config(app, port=free_port(), log_config=None, timeout_graceful_shutdown=30)
-    server = Server(config, app.state.services.shutdown)
+    services = app.state.services
+    server = Server(config, services.shutdown, services.dispatcher.reload)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
