@@ -129,6 +129,7 @@ class Archive:
         self.bytes = path.stat().st_size
         try:
             self.zip = zipfile.ZipFile(path)
+        # NotImplementedError is what zipfile raises of an archive that wants a later version of the format.
         except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
             raise CheckpointError(f"a broken archive: {error}") from error
         members = self.zip.infolist()

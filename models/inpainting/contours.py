@@ -26,15 +26,6 @@ WIDTH, REACH = 5.0, 12  # pixels from a contour: how far what is swept is believ
 BEHIND = (1.0, 3.0, 5.0)  # pixels before the end, where the colours across a contour are taken
 
 
-def continuing(guide: Tensor, image: Tensor, mask: Tensor) -> Tensor:
-    """`guide` with the contours of `image` continued through its hole."""
-    answers = []
-    for drawn, picture, hole in zip(guide[:, None], image[:, None], mask[:, None], strict=True):
-        swept, belief = continued(picture * (1 - hole), hole)
-        answers.append(torch.lerp(drawn, swept, belief * hole))
-    return torch.cat(answers)
-
-
 def continued(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """What contours of one picture bring into its hole, and how far that is to be believed."""
     at, into, steep, soft = ends(image, mask)

@@ -11,13 +11,14 @@ together in a picture looks better than what lies nearest to the truth.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.inpainting.contours import continuing
-from models.inpainting.offsets import repeating
+from models.inpainting.contours import continued
+from models.inpainting.offsets import repeated
 from models.inpainting.patchmatch import GUIDED_LEVELS, PatchMatch
 from models.inpainting.structure import Structure
 from models.layers.smooth import blur, smooth_fill
@@ -28,6 +29,8 @@ FINE, COARSE = 3.0, 8.0
 REACH = 8.0  # pixels of the drawing: how far from the rim it is still worth more than copies are
 LARGEST_DRAWING = 512  # pixels a side
 MIRRORS = ((), (3,), (2,), (2, 3))  # axes along which the picture is turned for each of the drawings
+# Of a picture without its hole, and the hole: what is in it, and how far that is to be believed.
+Evidence = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @architecture(
@@ -79,9 +82,18 @@ def meeting(drawing: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     return drawing + smooth_fill(image - drawing, mask, unknown=0.0)
 
 
+def added(evidence: Evidence, guide: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+    """`guide` with what the evidence brings into each sample's hole, as far as that is to be believed."""
+    answers = []
+    for drawn, picture, hole in zip(guide[:, None], image[:, None], mask[:, None], strict=True):
+        found, belief = evidence(picture * (1 - hole), hole)
+        answers.append(torch.lerp(drawn, found, belief * hole))
+    return torch.cat(answers)
+
+
 def informed(guide: Tensor, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> Tensor:
     """`guide` with what the picture itself says of its hole, unless a sketch says what is in it."""
-    evident = repeating(continuing(guide, image, mask), image, mask)
+    evident = added(repeated, added(continued, guide, image, mask), image, mask)
     if sketch is None:
         return evident
     return torch.where((sketch * mask).amax((1, 2, 3), True) > 0, guide, evident)

@@ -73,15 +73,6 @@ def inside(height: int, width: int, row: Tensor, column: Tensor) -> Tensor:
     return (rows[:, :, None] & columns[:, None, :])[:, None]
 
 
-def repeating(guide: Tensor, image: Tensor, mask: Tensor) -> Tensor:
-    """`guide` with what the repetition of `image` brings into its hole, as far as that is to be believed."""
-    answers = []
-    for drawn, picture, hole in zip(guide[:, None], image[:, None], mask[:, None], strict=True):
-        copy, belief = repeated(picture * (1 - hole), hole)
-        answers.append(torch.lerp(drawn, copy, belief * hole))
-    return torch.cat(answers)
-
-
 def repeated(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """The hole of one picture (1, C, H, W) as its repetition has it, and how far that is to be believed."""
     factor = -(-max(image.shape[-2:]) // SMALL)

@@ -137,7 +137,8 @@ def bytes_by_company(settings: Any) -> Iterator[Finding]:
             windows[turn % batch] = wanted
             moved += not np.array_equal(patient.here.start(windows, batch).result()[turn % batch], alone)
         eager = np.array_equal(patient.here.run([wanted] * batch)[0], alone)
-        elsewhere = other_process(f"print(digest({patient.name!r}, {batch}))")
+        given = (patient.name, batch, settings.device, settings.precision, str(settings.weights_dir or ""))
+        elsewhere = other_process(f"print(digest(*{given!r}))")
         text = f"{batch} windows: {moved} answers changed by company, kernel by kernel "
         text += f"{'the same' if eager else 'another'}, in another process "
         same = elsewhere.strip() == hashlib.sha256(alone.tobytes()).hexdigest()
@@ -156,9 +157,10 @@ def slots(patient: Patient) -> int:
     return min(room, runtime.worthwhile(patient.here, window))
 
 
-def digest(name: str, batch: int) -> str:
-    """Of what this process answers."""
-    settings = SimpleNamespace(device="auto", precision="auto", weights_dir=None)
+def digest(name: str, batch: int, device: str, precision: str, weights_dir: str) -> str:
+    """Of what this process answers under the same settings."""
+    folder = Path(weights_dir) if weights_dir else None
+    settings = SimpleNamespace(device=device, precision=precision, weights_dir=folder)
     for patient in patients(settings):
         if isinstance(patient, Patient) and patient.name == name:
             answer = patient.here.start([patient.window(seed=1)], batch).result()[0]

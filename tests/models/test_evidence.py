@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
-from models.inpainting.contours import continuing
-from models.inpainting.guided_patchmatch import informed
-from models.inpainting.offsets import repeating
+from models.inpainting.contours import continued
+from models.inpainting.guided_patchmatch import added, informed
+from models.inpainting.offsets import repeated
 from models.layers.smooth import blur
+
+repeating, continuing = partial(added, repeated), partial(added, continued)
 
 
 @pytest.fixture
